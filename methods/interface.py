@@ -86,6 +86,14 @@ class Conditioning:
         tracks = None if self.tracks is None else self.tracks.to(device)
         return replace(self, context=self.context.to(device), poke=poke, tracks=tracks)
 
+    def select(self, rows: Sequence[int]) -> Conditioning:
+        """The clips at `rows` alone, in that order."""
+        kept = list(rows)
+        poke = self.poke and Poke(self.poke.location[kept], self.poke.displacement[kept])
+        tracks = None if self.tracks is None else self.tracks[kept]
+        ids = tuple(self.clip_ids[row] for row in kept)
+        return replace(self, context=self.context[kept], clip_ids=ids, poke=poke, tracks=tracks)
+
     def generators(self, seed: int) -> list[torch.Generator]:
         """One CPU generator a clip, derived from (seed, clip id) alone.
 
@@ -180,9 +188,7 @@ class TruthMethod(Protocol):
     def prepare(self, device: torch.device) -> None:
         """As `Method.prepare`."""
 
-    def predict_from_truth(
-        self, conditioning: Conditioning, truth: Tensor, samples: int, seed: int
-    ) -> Tensor:
+    def predict_from_truth(self, conditioning: Conditioning, truth: Tensor, samples: int, seed: int) -> Tensor:
         """As `Method.predict`, given `truth`, float `[B, T, 3, H, W]` in [0, 1]."""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from metrics.errors import CacheError
 
@@ -40,6 +42,11 @@ def cache_folder(*parts: str) -> Path:
             f"Make it writable, or set {ENVIRONMENT_VARIABLE} to a folder that is."
         ) from error
     return folder
+
+
+def hash_of(value: Any) -> str:
+    """Hex sha256 of a JSON-able value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

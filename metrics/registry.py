@@ -96,7 +96,7 @@ class Registry(Generic[T]):
         fault = self._check(found)
         if fault:
             raise RegistryError(f"{name!r} is not a {self.kind}: {fault}")
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)

@@ -45,9 +45,7 @@ def check_video(video: Tensor, name: str = "video", *, min_frames: int = 1, min_
     return video
 
 
-def check_pair(
-    pred: Tensor, target: Tensor, *, min_frames: int = 1, min_side: int = 1
-) -> tuple[Tensor, Tensor]:
+def check_pair(pred: Tensor, target: Tensor, *, min_frames: int = 1, min_side: int = 1) -> tuple[Tensor, Tensor]:
     """Checks a prediction and its target, which must agree in every dimension.
 
     Raises:

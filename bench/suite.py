@@ -1,0 +1,181 @@
+"""A suite is one table: a .toml file of `bench/suites/` or of the user's, its data, its records, its files."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.data.interface import DataSet, Progress
+from bench.data.registry import DATASETS, open_dataset
+from bench.evaluate import run_key
+from bench.protocol import Protocol
+from bench.store import Store
+from bench.tables import Table, build_table
+from methods.registry import build_method
+from metrics.cache import atomic_path
+from metrics.errors import ProtocolError, RecordError
+
+
+class Suite(BaseModel):
+    """One table: a protocol and the methods on it.
+
+    Attributes:
+        name: file name without its ending.
+        title: heading of the table.
+        protocol: what is shown and scored.
+        methods: specifications "name" or "name:option=value,...", in the order of the rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    protocol: Protocol
+    methods: tuple[str, ...] = Field(min_length=1)
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the program."""
+    return sorted(p.name.removesuffix(".toml") for p in files("bench.suites").iterdir() if p.name.endswith(".toml"))
+
+
+def load_suite(name_or_path: str, overrides: dict[str, Any] | None = None) -> Suite:
+    """Reads a suite by name, or from a .toml file of the user's.
+
+    Args:
+        name_or_path: a name of `suite_names()`, or a path that ends in ".toml".
+        overrides: protocol fields that replace those of the file; they change the hash.
+
+    Raises:
+        ProtocolError: no such suite, not valid TOML, or a field that is unknown or out of range.
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise ProtocolError(f"there is no suite file {path}")
+        name, text = path.stem, path.read_text()
+    elif name_or_path in suite_names():
+        name, text = name_or_path, (files("bench.suites") / f"{name_or_path}.toml").read_text()
+    else:
+        raise ProtocolError(
+            f"unknown suite {name_or_path!r}; there are: {', '.join(suite_names())}; or give the path of a .toml file"
+        )
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProtocolError(f"suite {name_or_path} is not valid TOML: {error}") from error
+    content["protocol"] = {**content.get("protocol", {}), **(overrides or {})}
+    try:
+        return Suite(name=name, **content)
+    except (ValidationError, TypeError) as error:
+        raise ProtocolError(f"suite {name_or_path}: {_readable(error)}") from error
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """Turns "size=128" into {"size": 128}; values are read as TOML, bare words as strings.
+
+    Raises:
+        ProtocolError: a pair has no "=", or names no protocol field.
+    """
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or key not in Protocol.model_fields:
+            raise ProtocolError(
+                f"--set {pair!r}: expected FIELD=VALUE with a field of: {', '.join(Protocol.model_fields)}"
+            )
+        if text == "none" and key != "quantise":
+            overrides[key] = None
+            continue
+        try:
+            overrides[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[key] = text
+    return overrides
+
+
+def open_suite_data(
+    name: str,
+    data: str | None,
+    methods: list[str],
+    pairs: list[str],
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Suite, DataSet]:
+    """Reads a suite, applies what the user replaces, and opens its data set.
+
+    Args:
+        name: a suite's name, or a .toml file.
+        data: data set or folder in place of the suite's.
+        methods: methods in place of the suite's; empty keeps them.
+        pairs: protocol fields to replace, "FIELD=VALUE".
+
+    Raises:
+        ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid.
+    """
+    overrides = parse_overrides(pairs)
+    where = data or overrides.get("dataset")
+    if where is not None:
+        registered = where in DATASETS
+        overrides["dataset"] = where if registered else f"folder:{Path(where).expanduser().resolve().name}"
+    suite = load_suite(name, overrides)
+    if methods:
+        suite = suite.model_copy(update={"methods": tuple(methods)})
+    return suite, open_protocol_data(suite.protocol, where or suite.protocol.dataset, skip_unreadable, progress)
+
+
+def open_protocol_data(
+    protocol: Protocol, where: str, skip_unreadable: bool = False, progress: Progress | None = None
+) -> DataSet:
+    """Opens the data set or folder `where` as `protocol` says."""
+    return open_dataset(
+        where,
+        size=protocol.size,
+        length=protocol.length,
+        frame_rate=protocol.frame_rate,
+        max_clips=protocol.clips,
+        clips_per_source=protocol.clips_per_source,
+        seed=protocol.seed,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+    )
+
+
+def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:
+    """The table of a suite from the records in `store`.
+
+    Raises:
+        RecordError: a method has no record yet.
+    """
+    records = []
+    for spec in suite.methods:
+        found = Store(store).find(run_key(build_method(spec).card, suite.protocol, dataset))
+        if found is None:
+            raise RecordError(
+                f"{spec} has no record for this suite in {store}; "
+                f"run `bench evaluate {suite.name}` with the same options"
+            )
+        records.append(found)
+    return build_table(suite.title, records)
+
+
+def write_table(table: Table, folder: Path, name: str) -> None:
+    """Writes NAME.md, NAME.tex and NAME.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending, text in (
+        ("md", table.markdown()),
+        ("tex", table.latex()),
+        ("csv", table.frame().to_csv(index=False)),
+    ):
+        with atomic_path(folder / f"{name}.{ending}") as temporary:
+            temporary.write_text(text)
+
+
+def _readable(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'suite'}: {e['msg']}" for e in error.errors())

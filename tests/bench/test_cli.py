@@ -1,0 +1,137 @@
+import json
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import cli
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """Runs the program in this process and returns (exit status, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """A folder with three moving textures as frame folders, 48 frames of 40 x 36 px each."""
+    import cv2
+
+    folder = tmp_path / "videos"
+    for number in range(3):
+        (folder / f"clip{number}").mkdir(parents=True)
+        texture = np.random.default_rng(number).integers(0, 256, (60, 100, 3)).astype(np.uint8)
+        texture = cv2.GaussianBlur(texture, (0, 0), 2)
+        for t in range(48):
+            frame = texture[5 : 5 + 36, t : t + 40]
+            cv2.imwrite(str(folder / f"clip{number}" / f"{t:04d}.png"), frame)
+    return folder
+
+
+OPTIONS = ["--set", "size=32", "--set", 'metrics=["psnr","ssim","lpips_alex"]', "--set", "frame_rate=none"]
+
+
+def test_evaluate_then_tables_on_a_folder(bench, videos, tmp_path):
+    options = ["reference", "--data", videos, "--store", tmp_path / "store", *OPTIONS]
+    status, _, err = bench("evaluate", *options)
+    assert status == 0, err
+    status, out, err = bench("tables", *options, "--out", tmp_path / "tables")
+    assert status == 0, err
+    assert len(re.findall(r"^\| .*\|$", out, re.MULTILINE)) == 6  # header and five methods
+    assert {p.name for p in (tmp_path / "tables").iterdir()} == {"reference.md", "reference.tex", "reference.csv"}
+    table = pd.read_csv(tmp_path / "tables" / "reference.csv")
+    assert len(table) == 5 * 3
+    ssim = table[table.metric == "ssim"].set_index("method").value
+    assert ssim["Flow warp"] > ssim["Copy last frame"]
+
+
+def test_tables_before_evaluate_says_what_to_run(bench, videos, tmp_path):
+    status, _, err = bench("tables", "reference", "--data", videos, "--store", tmp_path, *OPTIONS)
+    assert status == 1
+    assert "run `bench evaluate reference`" in err
+    assert "Traceback" not in err
+
+
+def test_an_empty_folder_is_one_clear_error(bench, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, _, err = bench("evaluate", "reference", "--data", tmp_path / "empty", "--store", tmp_path / "store")
+    assert status == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "referense"], "there are: .*reference"),
+        (["evaluate", "reference", "--data", "no-such-set"], "unknown data set"),
+        (["evaluate", "reference", "--set", "size"], "FIELD=VALUE"),
+        (["data", "fetch", "humans"], "did you mean 'humans-real-mini'"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error(bench, arguments, message):
+    status, _, err = bench(*arguments)
+    assert status == 1
+    assert re.search(message, err)
+    assert "Traceback" not in err
+
+
+def test_an_unknown_method_names_near_matches(bench, videos, tmp_path):
+    arguments = ["evaluate", "reference", "--data", videos, "--store", tmp_path, "--method", "flow-wrap", *OPTIONS]
+    status, _, err = bench(*arguments)
+    assert status == 1
+    assert "did you mean 'flow-warp'" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("methods", "copy-last-frame"), ("datasets", "humans-real-mini"), ("metrics", "fvd")]
+)
+def test_lists_have_one_line_each(bench, command, name):
+    status, out, _ = bench(command)
+    assert status == 0
+    assert any(line.startswith(name) and len(line) > len(name) + 10 for line in out.splitlines())
+
+
+def test_export_and_score_predictions_made_outside(bench, videos, tmp_path):
+    context = tmp_path / "context"
+    status, _, err = bench("data", "export", "reference", context, "--data", videos, *OPTIONS)
+    assert status == 0, err
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for file in context.glob("*.npz"):
+        shown = np.load(file)
+        assert shown["context"].shape == (2, 32, 32, 3)
+        np.savez(mine / file.name, video=np.repeat(shown["context"][-1:], shown["horizon"], axis=0))
+    methods = ["--method", f"predictions:folder={mine},title=Mine", "--method", "copy-last-frame"]
+    options = ["reference", "--data", videos, "--store", tmp_path / "store", *OPTIONS, *methods]
+    assert bench("evaluate", *options)[0] == 0
+    status, _, err = bench("tables", *options, "--out", tmp_path / "tables")
+    assert status == 0, err
+    table = pd.read_csv(tmp_path / "tables" / "reference.csv").pivot(index="metric", columns="method", values="value")
+    assert np.allclose(table["Mine"], table["Copy last frame"], atol=1e-6)
+
+
+def test_records_say_where_they_come_from(bench, videos, tmp_path):
+    store = tmp_path / "store"
+    bench("evaluate", "reference", "--data", videos, "--store", store, "--method", "copy-last-frame", *OPTIONS)
+    [path] = store.glob("*/*/record.json")
+    record = json.loads(path.read_text())
+    provenance = record["provenance"]
+    assert provenance["packages"].keys() >= {"python", "torch", "numpy", "lpips"}
+    assert provenance["hardware"][0].keys() >= {"device", "processor", "threads"}
+    assert provenance["seed"] == 0
+    assert record["protocol"]["dataset"] == "folder:videos"
+    assert record["metrics"]["lpips_alex"]["weights"]

@@ -1,0 +1,88 @@
+import pytest
+
+from bench.protocol import Protocol
+from bench.suite import load_suite, open_suite_data, parse_overrides, suite_names
+from metrics.base import METRICS
+from metrics.errors import ProtocolError, RegistryError
+
+
+def test_every_field_changes_the_hash():
+    base = Protocol(dataset="a")
+    changed = {
+        "dataset": "b", "size": 128, "context": 1, "horizon": 12, "frame_rate": 5.0, "clips": 3, "clips_per_source": 2,
+        "samples": 4, "quantise": "round", "metrics": ("psnr",), "mode": "fast", "min_clips": 20, "seed": 1,
+    }  # fmt: skip
+    assert set(changed) == set(Protocol.model_fields)
+    hashes = {base.hash, *(base.model_copy(update={key: value}).hash for key, value in changed.items())}
+    assert len(hashes) == len(changed) + 1
+
+
+def test_the_hash_is_the_same_in_another_order_and_process():
+    assert Protocol(dataset="a", size=64, seed=2).hash == Protocol(seed=2, size=64, dataset="a").hash
+    assert Protocol(dataset="a", metrics=("psnr",)).hash == "b948f05fb9f9"
+
+
+def test_a_metric_version_changes_the_hash(monkeypatch):
+    from dataclasses import replace
+
+    before = Protocol(dataset="a", metrics=("psnr",)).hash
+    metric = METRICS.get("psnr")
+    monkeypatch.setattr(metric, "card", replace(metric.card, version=metric.card.version + 1))
+    assert Protocol(dataset="a", metrics=("psnr",)).hash != before
+
+
+def test_an_unknown_metric_is_refused_with_near_matches():
+    with pytest.raises(RegistryError, match="did you mean 'psnr'"):
+        Protocol(dataset="a", metrics=("psnrr",))
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [("size=128", {"size": 128}), ("quantise=round", {"quantise": "round"}), ("frame_rate=none", {"frame_rate": None}),
+     ('metrics=["psnr"]', {"metrics": ["psnr"]}), ("quantise=none", {"quantise": "none"})],
+)  # fmt: skip
+def test_overrides(pair, expected):
+    assert parse_overrides([pair]) == expected
+
+
+@pytest.mark.parametrize("pair", ["size", "sizes=3", ""])
+def test_bad_overrides(pair):
+    with pytest.raises(ProtocolError, match="FIELD=VALUE"):
+        parse_overrides([pair])
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_is_valid(name):
+    from methods.registry import build_method
+
+    suite = load_suite(name)
+    assert suite.methods
+    for spec in suite.methods:
+        assert build_method(spec).card.title
+
+
+def test_an_unknown_suite_lists_what_there_is():
+    with pytest.raises(ProtocolError, match="reference"):
+        load_suite("referense")
+
+
+def test_a_broken_suite_file_is_refused(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("title = ")
+    with pytest.raises(ProtocolError, match="not valid TOML"):
+        load_suite(str(file))
+    file.write_text('title = "t"\nmethods = ["copy-last-frame"]\n[protocol]\ndataset = "x"\nsize = 3\nwidth = 4\n')
+    with pytest.raises(ProtocolError, match=r"protocol\.size.*protocol\.width"):
+        load_suite(str(file))
+
+
+def test_a_folder_in_place_of_the_data_is_named_without_its_path(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("bench.suite.open_dataset", lambda where, **options: seen.update(where=where, **options))
+    folder = tmp_path / "my clips"
+    folder.mkdir()
+    suite, _ = open_suite_data("reference", str(folder), ["copy-last-frame"], ["size=32"])
+    assert suite.protocol.dataset == "folder:my clips"
+    assert suite.methods == ("copy-last-frame",)
+    assert seen["where"] == str(folder)
+    assert (seen["size"], seen["length"]) == (32, 12)
