@@ -37,7 +37,7 @@ setup: $(READY) ## build .venv with everything that the suite needs
 setup-tf: $(READY_TF) ## add TensorFlow to .venv, for cross-checks against the original I3D graph
 
 tables: $(READY) ## evaluate the suite and print its table
-	$(BIN)/bench evaluate $(SUITE) $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS)
+	$(BIN)/bench evaluate $(SUITE) --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS)
 	$(BIN)/bench tables $(SUITE) $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(TABLES)"
 
 test: $(READY) lint ## lint, type check and the quick tests

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.data.interface import DataSet, Progress
+    from bench.distributed import World
     from bench.suite import Suite
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Clips predicted at once; results do not depend on it.")] = 8,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")] = False,
+    fetch: Annotated[bool, typer.Option(help="Download the data set first when it is not there.")] = False,
 ) -> None:
     """Evaluate the methods of a suite; what is there already is not computed again."""
     from bench.distributed import choose_device, world
@@ -50,8 +52,8 @@ def evaluate(
     from bench.store import Store
     from methods.registry import build_method
 
-    chosen, opened = _suite(suite, data, method, set_, skip_unreadable)
     with world() as peers, _clip_bar("evaluate", peers.first) as bar:
+        chosen, opened = _suite(suite, data, method, set_, skip_unreadable, fetch, peers)
         run(
             [build_method(spec) for spec in chosen.methods],
             opened,
@@ -138,14 +140,10 @@ def data_list() -> None:
 @data_app.command("fetch")
 def data_fetch(name: Annotated[str, typer.Argument(help="Name of a data set that can be downloaded.")]) -> None:
     """Download a data set into the user cache, checked by hash."""
-    from bench.data.registry import DATASETS
-    from metrics.errors import DataError
+    from bench.data.registry import fetch_dataset
 
-    source = DATASETS.get(name)
-    if source.fetch is None:
-        raise DataError(f"{name} cannot be downloaded. {source.status().detail}")
     with _data_bar() as bar:
-        typer.echo(f"{name} is in {source.fetch(bar)}")
+        typer.echo(f"{name} is in {fetch_dataset(name, bar)}")
 
 
 @data_app.command("export")
@@ -178,12 +176,27 @@ def main() -> None:
 
 
 def _suite(
-    name: str, data: str | None, method: list[str] | None, pairs: list[str] | None, skip_unreadable: bool
+    name: str,
+    data: str | None,
+    method: list[str] | None,
+    pairs: list[str] | None,
+    skip_unreadable: bool,
+    fetch: bool = False,
+    world: World | None = None,
 ) -> tuple[Suite, DataSet]:
     from bench.suite import open_suite_data
 
     with _data_bar() as bar:
-        return open_suite_data(name, data, method or [], pairs or [], skip_unreadable, bar)
+        return open_suite_data(
+            name,
+            data,
+            method or [],
+            pairs or [],
+            skip_unreadable=skip_unreadable,
+            fetch=fetch,
+            world=world,
+            progress=bar,
+        )
 
 
 def _list(entries: dict[str, str]) -> None:

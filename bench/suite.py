@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.data.interface import DataSet, Progress
-from bench.data.registry import DATASETS, open_dataset
+from bench.data.registry import DATASETS, fetch_dataset, open_dataset
+from bench.distributed import World
 from bench.evaluate import run_key
 from bench.protocol import Protocol
 from bench.store import Store
@@ -75,7 +77,7 @@ def load_suite(name_or_path: str, overrides: dict[str, Any] | None = None) -> Su
         raise ProtocolError(f"suite {name_or_path}: {_readable(error)}") from error
 
 
-def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     """Turns "size=128" into {"size": 128}; values are read as TOML, bare words as strings.
 
     Raises:
@@ -100,10 +102,13 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 def open_suite_data(
     name: str,
-    data: str | None,
-    methods: list[str],
-    pairs: list[str],
+    data: str | None = None,
+    methods: Sequence[str] = (),
+    pairs: Sequence[str] = (),
+    *,
     skip_unreadable: bool = False,
+    fetch: bool = False,
+    world: World | None = None,
     progress: Progress | None = None,
 ) -> tuple[Suite, DataSet]:
     """Reads a suite, applies what the user replaces, and opens its data set.
@@ -113,6 +118,10 @@ def open_suite_data(
         data: data set or folder in place of the suite's.
         methods: methods in place of the suite's; empty keeps them.
         pairs: protocol fields to replace, "FIELD=VALUE".
+        skip_unreadable: leave out files that cannot be read.
+        fetch: download the data set when it is not there and can be downloaded.
+        world: this process among its peers; the first one prepares the data, the others wait for it.
+        progress: called during download and preparation.
 
     Raises:
         ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid.
@@ -125,24 +134,26 @@ def open_suite_data(
     suite = load_suite(name, overrides)
     if methods:
         suite = suite.model_copy(update={"methods": tuple(methods)})
-    return suite, open_protocol_data(suite.protocol, where or suite.protocol.dataset, skip_unreadable, progress)
-
-
-def open_protocol_data(
-    protocol: Protocol, where: str, skip_unreadable: bool = False, progress: Progress | None = None
-) -> DataSet:
-    """Opens the data set or folder `where` as `protocol` says."""
-    return open_dataset(
+    where = where or suite.protocol.dataset
+    world = world or World()
+    if not world.first:
+        world.barrier()
+    if fetch and world.first and where in DATASETS and not DATASETS.get(where).status().present:
+        fetch_dataset(where, progress)
+    opened = open_dataset(
         where,
-        size=protocol.size,
-        length=protocol.length,
-        frame_rate=protocol.frame_rate,
-        max_clips=protocol.clips,
-        clips_per_source=protocol.clips_per_source,
-        seed=protocol.seed,
+        size=suite.protocol.size,
+        length=suite.protocol.length,
+        frame_rate=suite.protocol.frame_rate,
+        max_clips=suite.protocol.clips,
+        clips_per_source=suite.protocol.clips_per_source,
+        seed=suite.protocol.seed,
         skip_unreadable=skip_unreadable,
         progress=progress,
     )
+    if world.first:
+        world.barrier()
+    return suite, opened
 
 
 def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:

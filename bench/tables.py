@@ -256,6 +256,10 @@ def _notes(records: Sequence[LoadedRecord]) -> list[str]:
             f"With N = {clips} < {FEW_CLIPS}, FVD is biased upwards by much: compare only values of equal N, and none "
             "of them with published ones."
         )
+    if any("truth" in record.facts.method.inputs for record in records):
+        notes.append(
+            "Rows given the truth saw the frames to be predicted; they do not compete for the best value."
+        )
     for record in records:
         notes += _row_notes(record)
     notes += [f"Left out as unreadable: {name}." for name in facts.data.skipped]
@@ -267,8 +271,6 @@ def _row_notes(record: LoadedRecord) -> list[str]:
     title = facts.method.title
     if facts.method.notes:
         notes.append(f"{title}: {facts.method.notes}")
-    if "truth" in facts.method.inputs:
-        notes.append(f"{title} saw the frames to be predicted: an upper reference, not a competitor.")
     for name, metric in facts.metrics.items():
         if metric.unit == "dB":
             capped = int((record.frame_values(name) > PSNR_CAP).sum())
