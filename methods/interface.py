@@ -30,6 +30,7 @@ class Clip:
         flow: float32 `[2, H, W]`: (dx, dy) in pixels from x0, the last context frame, to the last frame.
         parts: uint8 `[H, W]`: part ids of x0, 0 is the background.
         tracks: float32 `[N, T, 2]`: (x, y) in pixels of N points of x0 in every frame.
+        poke: the poke that caused the motion, where it is known, as a batch of one.
     """
 
     frames: Tensor
@@ -39,6 +40,7 @@ class Clip:
     flow: Tensor | None = None
     parts: Tensor | None = None
     tracks: Tensor | None = None
+    poke: Poke | None = None
 
 
 @dataclass(frozen=True)

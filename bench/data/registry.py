@@ -1,0 +1,81 @@
+"""Names of data sets, and `open_dataset`, which takes one of them or any folder of videos.
+
+To add a data set, write its module and add one `DATASETS.register` line here. A package of your own joins by
+declaring an entry point, in the group "pokebench.datasets", that is a `DataSource`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.data.folder import open_folder
+from bench.data.interface import DataSet, DataSource, Progress, Settings
+from metrics.errors import DataError, RegistryError
+from metrics.registry import Registry
+
+
+def _fault(found: Any) -> str:
+    return "" if isinstance(found, DataSource) else "it is not a bench.data.interface.DataSource"
+
+
+DATASETS: Registry[DataSource] = Registry("data set", "pokebench.datasets", _fault)
+"""Data sources by name."""
+
+DATASETS.register(
+    "humans-real-mini",
+    "bench.data.humans_real_mini:SOURCE",
+    "eight real videos of people in motion, one take (fetched, 51 MB)",
+)
+
+
+def open_dataset(
+    name_or_folder: str | Path,
+    *,
+    size: int = 64,
+    length: int = 12,
+    frame_rate: float | None = None,
+    stride: int | None = None,
+    max_clips: int | None = None,
+    clips_per_source: int | None = None,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> DataSet:
+    """Opens a registered data set, or a folder of videos and frame folders.
+
+    A registered name goes before a folder of that name; write "./name" to mean the folder.
+
+    Args:
+        name_or_folder: a name of DATASETS, or a path.
+        size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable: see `Settings`.
+        progress: called during preparation.
+
+    Raises:
+        RegistryError: neither a name nor a folder.
+        DataError: the data are missing (the message says how to obtain them), unreadable, or too short, or a
+            setting does not suit them.
+    """
+    settings = Settings(size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable)
+    text, folder = str(name_or_folder), Path(name_or_folder).expanduser()
+    if text not in DATASETS and folder.is_dir():
+        return open_folder(folder, settings, progress=progress)
+    try:
+        source = DATASETS.get(text)
+    except RegistryError as error:
+        hint = "" if text in DATASETS else f"; nor is there a folder {text!r}"
+        raise RegistryError(f"{error}{hint}") from error
+    return source.open(settings, progress)
+
+
+def fetch_dataset(name: str, progress: Progress | None = None) -> Path:
+    """Downloads a data set into the user cache, checked by hash; returns its folder.
+
+    Raises:
+        RegistryError: no such data set.
+        DataError: it cannot be downloaded (the message says how to obtain it), or what came is not what was expected.
+    """
+    source = DATASETS.get(name)
+    if source.fetch is None:
+        raise DataError(f"{name} cannot be downloaded. {source.status().detail}")
+    return source.fetch(progress)
