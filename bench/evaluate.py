@@ -23,7 +23,7 @@ from bench.protocol import Protocol
 from bench.record import Arrays, DataFacts, LoadedRecord, MethodFacts, Provenance, SetResult
 from bench.scoring import Scorer, check_prediction, merge, select
 from bench.store import RunKey, Store
-from methods.interface import Clip, Conditioning, Method, MethodCard, TruthMethod
+from methods.interface import ChecksClips, Clip, Conditioning, Method, MethodCard, TruthMethod
 from metrics.errors import DataError, MethodError, RecordError, VideoError
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,9 @@ def evaluate(
     if not refs:
         raise DataError(f"the data set {dataset.name} has no clips under this protocol: {dataset.describe()}")
     clip_ids = [ref.clip_id for ref in refs]
+    for method in methods:
+        if isinstance(method, ChecksClips):
+            method.check_clips(clip_ids)
     keys = {method.card.name: run_key(method.card, protocol, dataset) for method in methods}
     pending = [method for method in methods if store.find(keys[method.card.name]) is None]
     for method in methods:

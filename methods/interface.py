@@ -194,6 +194,14 @@ class TruthMethod(Protocol):
         """As `Method.predict`, given `truth`, float `[B, T, 3, H, W]` in [0, 1]."""
 
 
+@runtime_checkable
+class ChecksClips(Protocol):
+    """What a method may have besides, to refuse a run before it starts."""
+
+    def check_clips(self, clip_ids: Sequence[str]) -> None:
+        """Raises MethodError unless the method can predict these clips, as when predictions on disk lack some."""
+
+
 def method_fault(found: Any) -> str:
     """What keeps a built method from being one; "" when it is one."""
     card = getattr(found, "card", None)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.data.folder import open_folder
 from bench.data.interface import DataSet, DataSource, Progress, Settings
+from bench.data.prepared_folder import open_prepared_folder, prepare_folder
 from metrics.errors import DataError, RegistryError
 from metrics.registry import Registry
 
@@ -27,6 +28,10 @@ DATASETS.register(
     "bench.data.humans_real_mini:SOURCE",
     "eight real videos of people in motion, one take (fetched, 51 MB)",
 )
+DATASETS.register("poking-plants", "bench.data.poking_plants:SOURCE", "27 videos of pot plants (bring the raw videos)")
+DATASETS.register("iper", "bench.data.iper:SOURCE", "206 videos of 30 people (bring the raw videos)")
+DATASETS.register("taichi", "bench.data.taichi:SOURCE", "Tai-Chi-HD, 280 videos from the web (bring the raw videos)")
+DATASETS.register("human36m", "bench.data.human36m:SOURCE", "Human3.6M, 7 actors (bring the raw videos)")
 
 
 def open_dataset(
@@ -40,6 +45,7 @@ def open_dataset(
     clips_per_source: int | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
+    split: str | None = None,
     progress: Progress | None = None,
 ) -> DataSet:
     """Opens a registered data set, or a folder of videos and frame folders.
@@ -49,6 +55,8 @@ def open_dataset(
     Args:
         name_or_folder: a name of DATASETS, or a path.
         size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable: see `Settings`.
+        split: "train" or "test", of a data set that has these, or of a folder that was prepared for training; None:
+            the test split, or all clips of a data set or folder without splits.
         progress: called during preparation.
 
     Raises:
@@ -56,15 +64,19 @@ def open_dataset(
         DataError: the data are missing (the message says how to obtain them), unreadable, or too short, or a
             setting does not suit them.
     """
-    settings = Settings(size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable)
+    settings = Settings(size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable, split)
     text, folder = str(name_or_folder), Path(name_or_folder).expanduser()
     if text not in DATASETS and folder.is_dir():
+        if split is not None:
+            return open_prepared_folder(folder, settings)
         return open_folder(folder, settings, progress=progress)
     try:
         source = DATASETS.get(text)
     except RegistryError as error:
         hint = "" if text in DATASETS else f"; nor is there a folder {text!r}"
         raise RegistryError(f"{error}{hint}") from error
+    if split is not None and split not in source.splits:
+        raise DataError(f"{text} has no split {split!r}; leave it out (it has: {', '.join(source.splits) or 'none'})")
     return source.open(settings, progress)
 
 
@@ -79,3 +91,30 @@ def fetch_dataset(name: str, progress: Progress | None = None) -> Path:
     if source.fetch is None:
         raise DataError(f"{name} cannot be downloaded. {source.status().detail}")
     return source.fetch(progress)
+
+
+def prepare_dataset(
+    name: str,
+    raw: Path,
+    *,
+    size: int,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    allow_partial: bool = False,
+) -> Path:
+    """Prepares raw data that the user brings; returns their folder in the user cache.
+
+    Args:
+        name: a name of DATASETS, or "folder" for any folder of videos.
+        raw, size, progress, workers, allow_partial: see `bench.data.prepare.prepare`.
+
+    Raises:
+        RegistryError: no such data set.
+        DataError: there is nothing to prepare, or the raw data cannot be used.
+    """
+    if name == "folder":
+        return prepare_folder(raw, size=size, progress=progress, workers=workers)
+    source = DATASETS.get(name)
+    if source.prepare is None:
+        raise DataError(f"{name} needs no preparation. {source.status().detail}")
+    return source.prepare(raw, size=size, progress=progress, workers=workers, allow_partial=allow_partial)

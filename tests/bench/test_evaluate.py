@@ -341,3 +341,14 @@ def test_reference_methods_alone_see_the_truth(tmp_path, discs, protocol):
     assert spy.seen.context.shape == (20, 2, 3, 32, 32)
     first = discs.load(spy.seen.clip_ids[0]).frames[:2].float() / 255
     assert torch.equal(spy.seen.context[0], first)
+
+
+def test_missing_predictions_are_found_before_any_work(tmp_path, discs, protocol):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    np.savez(folder / f"{discs.clips()[0].clip_id}.npz", video=np.zeros((10, 32, 32, 3), np.uint8))
+    mine = build_method(f"predictions:folder={folder}")
+    before = Convolved()
+    with pytest.raises(MethodError, match="19 of 20"):
+        run(tmp_path / "store", discs, protocol, before, mine)
+    assert before.calls == 0
