@@ -19,6 +19,8 @@ from torch import Tensor
 from bench import provenance
 from bench.data.interface import DataSet
 from bench.distributed import World
+from bench.flow import FlowSource
+from bench.pokes import pokes_of, still_targets
 from bench.protocol import Protocol
 from bench.record import Arrays, DataFacts, LoadedRecord, MethodFacts, Provenance, SetResult
 from bench.scoring import Scorer, check_prediction, merge, select
@@ -102,10 +104,12 @@ def check_fit(card: MethodCard, protocol: Protocol) -> None:
     """Checks that a method can do what the protocol asks.
 
     Raises:
-        MethodError: too few context frames, or a size or horizon that it cannot predict.
+        MethodError: too few context frames, no poke, or a size or horizon that it cannot predict.
     """
     if protocol.context < card.min_context:
         raise MethodError(f"{card.name} needs {card.min_context} context frames, the protocol shows {protocol.context}")
+    if "poke" in card.inputs and protocol.poke is None:
+        raise MethodError(f"{card.name} takes a poke, the protocol gives none; add `poke` to the protocol")
     if card.sizes is not None and protocol.size not in card.sizes:
         raise MethodError(f"{card.name} predicts {sorted(card.sizes)} px, the protocol has {protocol.size} px")
     if card.horizons is not None and protocol.horizon not in card.horizons:
@@ -114,11 +118,17 @@ def check_fit(card: MethodCard, protocol: Protocol) -> None:
         )
 
 
-def condition(clips: Sequence[Clip], protocol: Protocol, device: torch.device) -> tuple[Conditioning, Tensor]:
+def condition(
+    clips: Sequence[Clip], protocol: Protocol, device: torch.device, flow: FlowSource | None = None
+) -> tuple[Conditioning, Tensor]:
     """Splits clips into what a method may see and the frames to be predicted, float `[B, T, 3, H, W]` in [0, 1].
 
+    Args:
+        flow: of the data set; needed when the protocol has pokes. After a poke beside the object the frames to be
+            predicted are x0: nothing is to move.
+
     Raises:
-        DataError: a clip has another shape than the protocol says.
+        DataError: a clip has another shape than the protocol says, or no poke can be drawn.
     """
     wanted = (protocol.length, 3, protocol.size, protocol.size)
     for clip in clips:
@@ -127,10 +137,15 @@ def condition(clips: Sequence[Clip], protocol: Protocol, device: torch.device) -
                 f"clip {clip.clip_id}: expected uint8 {list(wanted)}, "
                 f"found {clip.frames.dtype} {list(clip.frames.shape)}"
             )
-    frames = torch.stack([clip.frames for clip in clips]).to(device).float() / 255
-    context, target = frames[:, : protocol.context], frames[:, protocol.context :]
+    frames, poke = torch.stack([clip.frames for clip in clips]), None
+    if protocol.poke is not None and flow is not None:
+        poke = pokes_of(clips, flow, protocol.poke, protocol.seed)
+        frames = still_targets(frames, poke, protocol.context)
+    frames = frames.to(device).float() / 255
+    context, target = frames[:, : protocol.context].contiguous(), frames[:, protocol.context :].contiguous()
     ids = tuple(clip.clip_id for clip in clips)
-    return Conditioning(context.contiguous(), ids, protocol.horizon, clips[0].frame_rate), target.contiguous()
+    shown = Conditioning(context, ids, protocol.horizon, clips[0].frame_rate, poke)
+    return shown.to(device), target
 
 
 @torch.no_grad()
@@ -178,9 +193,10 @@ def _compute(
         "processes": world.size,
         "hardware": provenance.hardware(str(device)),
     }
+    flow = None if protocol.poke is None else FlowSource(dataset, protocol.flow, context=protocol.context)
     finished = 0
     for batch, clips in _loaded(dataset, mine):
-        conditioning, target = condition(clips, protocol, device)
+        conditioning, target = condition(clips, protocol, device, flow)
         started = time.perf_counter()
         with torch.inference_mode():
             reference = scorer.reference(target)
@@ -197,6 +213,9 @@ def _compute(
             predicted = time.perf_counter()
             with torch.inference_mode():
                 arrays = scorer.score(pred, select(reference, rows, len(batch)))
+            if shown.poke is not None:
+                arrays["poke/location"] = shown.poke.location.cpu().numpy()
+                arrays["poke/displacement"] = shown.poke.displacement.cpu().numpy()
             seconds = {
                 "predict_seconds": predicted - started,
                 "score_seconds": time.perf_counter() - predicted + reference_seconds / len(methods),

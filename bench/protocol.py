@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bench.flow import DEFAULT, EXACT, FLOWS
+from bench.pokes import PokeRule
 from metrics.base import METRICS
 from metrics.cache import hash_of
 
@@ -32,7 +34,9 @@ class Protocol(BaseModel):
         metrics: names of the metrics, in the order of the table.
         mode: "exact", or "fast" (half-precision I3D on a GPU).
         min_clips: fewest clips for which set metrics are given.
-        seed: of the clip draw and of every sample.
+        poke: how the poke of each clip is chosen; None: methods get none.
+        flow: estimator of the flow from which pokes are chosen, or "exact" where the data carry it.
+        seed: of the clip draw, the pokes, and every sample.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,15 +53,19 @@ class Protocol(BaseModel):
     metrics: tuple[str, ...] = ("fvd", "kvd", "lpips_alex", "psnr", "ssim")
     mode: Literal["exact", "fast"] = "exact"
     min_clips: int = Field(16, ge=2)
+    poke: PokeRule | None = None
+    flow: str = DEFAULT
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _metrics_exist(self) -> Self:
+    def _names_exist(self) -> Self:
         if not self.metrics or len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"metrics: expected at least one name, none twice, found {list(self.metrics)}")
         for name in self.metrics:
             if name not in METRICS:
                 METRICS.get(name)  # raises with near matches
+        if self.flow != EXACT and self.flow not in FLOWS:
+            FLOWS.get(self.flow)  # raises with near matches
         return self
 
     @property

@@ -16,7 +16,8 @@ SCHEMA_VERSION = 1
 
 Arrays = dict[str, np.ndarray]
 """Array name -> array. "frame/METRIC" is float64 [N, S, T]; "features/EXTRACTOR/pred" and ".../target" are
-float32 [N, D], of sample 0; the first axis follows `clip_ids`."""
+float32 [N, D], of sample 0; "poke/location" and "poke/displacement" are float32 [N, 2], px, where there were
+pokes. The first axis follows `clip_ids`."""
 
 
 class _Frozen(BaseModel):

@@ -246,6 +246,7 @@ def _notes(records: Sequence[LoadedRecord]) -> list[str]:
         f"N = {clips} clips from {sources} sources. {shown}, {protocol.horizon} frames predicted and scored, "
         f"{protocol.size} x {protocol.size} px, K = {protocol.samples}, predictions to 8 bits: {protocol.quantise}, "
         f"mode {protocol.mode}. Protocol {facts.protocol_hash}.",
+        *([_poke_note(records[0])] if protocol.poke is not None else []),
         f"Data: {facts.data.description}. Content {facts.data.content_hash[:12]}.",
         f"In brackets: {LEVEL:.0%} intervals. Frame metrics: mean over frames, then over clips, BCa bootstrap over "
         "sources. Set metrics: group jackknife over sources.",
@@ -257,13 +258,21 @@ def _notes(records: Sequence[LoadedRecord]) -> list[str]:
             "of them with published ones."
         )
     if any("truth" in record.facts.method.inputs for record in records):
-        notes.append(
-            "Rows given the truth saw the frames to be predicted; they do not compete for the best value."
-        )
+        notes.append("Rows given the truth saw the frames to be predicted; they do not compete for the best value.")
     for record in records:
         notes += _row_notes(record)
     notes += [f"Left out as unreadable: {name}." for name in facts.data.skipped]
     return notes
+
+
+def _poke_note(record: LoadedRecord) -> str:
+    protocol, lengths = record.facts.protocol, np.linalg.norm(record.arrays["poke/displacement"], axis=-1)
+    rule = protocol.poke
+    if rule is None or rule.source == "true":
+        how = "true pokes of the data"
+    else:
+        how = f"simulated from {protocol.flow} flow, foreground {rule.foreground}, background share {rule.background:g}"
+    return f"Pokes: {how}; mean length {lengths.mean():.1f} px, longest {lengths.max():.1f} px, seed {protocol.seed}."
 
 
 def _row_notes(record: LoadedRecord) -> list[str]:

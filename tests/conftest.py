@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,14 @@ class Convolved:
             ]
         )
         return (0.9 * x0[:, None, None] + 0.1 * noise).clamp(0, 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A user cache for this session alone: tests neither use nor change what the user has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POKEBENCH_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        yield
 
 
 @pytest.fixture

@@ -352,3 +352,49 @@ def test_missing_predictions_are_found_before_any_work(tmp_path, discs, protocol
     with pytest.raises(MethodError, match="19 of 20"):
         run(tmp_path / "store", discs, protocol, before, mine)
     assert before.calls == 0
+
+
+class Follows(Convolved):
+    """Answers a poke by brightening the poked pixel in proportion to its length, so that a test can see it."""
+
+    def __init__(self):
+        super().__init__("follows")
+        self.card = MethodCard(name="follows", title="Follows", revision="1", inputs=frozenset({"context", "poke"}))
+
+    def prepare(self, device):
+        """Nothing to load."""
+
+    def predict(self, conditioning, samples, seed):
+        self.seen = conditioning.poke
+        pred = conditioning.x0[:, None, None].repeat(1, 1, conditioning.horizon, 1, 1, 1)
+        for row, (x, y) in enumerate(conditioning.poke.location.long().tolist()):
+            pred[row, ..., y, x] = (conditioning.poke.displacement[row].norm() / 32).clamp(max=1)
+        return pred
+
+
+def test_pokes_are_those_of_the_rule_and_stay_in_the_record(tmp_path, discs, protocol):
+    from bench.flow import FlowSource
+    from bench.pokes import PokeRule, pokes_for
+    from bench.tables import build_table
+
+    poked = protocol.model_copy(update={"poke": PokeRule(), "metrics": ("psnr",)})
+    [record] = run(tmp_path, discs, poked, Follows(), batch_size=7)
+    expected = pokes_for(discs, record.facts.clip_ids, FlowSource(discs, "dis", context=2), PokeRule(), 0)
+    assert np.array_equal(record.arrays["poke/location"], expected.location.numpy())
+    assert np.array_equal(record.arrays["poke/displacement"], expected.displacement.numpy())
+    text = build_table("T", [record]).markdown()
+    assert "2 frames + poke" in text
+    assert "Pokes: simulated from dis flow" in text
+
+
+def test_a_poking_method_needs_a_protocol_with_pokes(tmp_path, discs, protocol):
+    with pytest.raises(MethodError, match="takes a poke, the protocol gives none"):
+        run(tmp_path, discs, protocol, Follows())
+
+
+def test_after_a_background_poke_nothing_is_to_move(tmp_path, discs, protocol):
+    from bench.pokes import PokeRule
+
+    still = protocol.model_copy(update={"poke": PokeRule(background=1.0), "metrics": ("psnr",)})
+    [record] = run(tmp_path, discs, still, build_method("copy-last-frame"))
+    assert np.isposinf(record.frame_values("psnr")).all()

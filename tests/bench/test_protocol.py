@@ -1,5 +1,6 @@
 import pytest
 
+from bench.pokes import PokeRule
 from bench.protocol import Protocol
 from bench.suite import load_suite, open_suite_data, parse_overrides, suite_names
 from metrics.base import METRICS
@@ -11,6 +12,7 @@ def test_every_field_changes_the_hash():
     changed = {
         "dataset": "b", "size": 128, "context": 1, "horizon": 12, "frame_rate": 5.0, "clips": 3, "clips_per_source": 2,
         "samples": 4, "quantise": "round", "metrics": ("psnr",), "mode": "fast", "min_clips": 20, "seed": 1,
+        "poke": PokeRule(), "flow": "farneback",
     }  # fmt: skip
     assert set(changed) == set(Protocol.model_fields)
     hashes = {base.hash, *(base.model_copy(update={key: value}).hash for key, value in changed.items())}
@@ -19,7 +21,7 @@ def test_every_field_changes_the_hash():
 
 def test_the_hash_is_the_same_in_another_order_and_process():
     assert Protocol(dataset="a", size=64, seed=2).hash == Protocol(seed=2, size=64, dataset="a").hash
-    assert Protocol(dataset="a", metrics=("psnr",)).hash == "b948f05fb9f9"
+    assert Protocol(dataset="a", metrics=("psnr",)).hash == "4cf0520c8099"
 
 
 def test_a_metric_version_changes_the_hash(monkeypatch):
