@@ -146,6 +146,58 @@ def data_fetch(name: Annotated[str, typer.Argument(help="Name of a data set that
         typer.echo(f"{name} is in {fetch_dataset(name, bar)}")
 
 
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="Name of a data set that is prepared from raw files.")],
+    raw: Annotated[Path, typer.Option(help="Folder with the files as their owners hand them out.")],
+    size: Annotated[int, typer.Option(min=16, help="Side of the prepared frames, px.")] = 64,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    allow_partial: Annotated[bool, typer.Option(help="Accept other counts than the published ones.")] = False,
+) -> None:
+    """Turn raw videos into frames in the user cache; goes on where an interrupted run stopped."""
+    from bench.data.manifest import report
+    from bench.data.registry import prepare_dataset
+
+    with _data_bar() as bar:
+        folder = prepare_dataset(name, raw, size=size, workers=workers, allow_partial=allow_partial, progress=bar)
+    typer.echo(f"{report(folder)}\n{name} is in {folder}")
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A data set, or a folder of videos.")],
+    out: Annotated[Path | None, typer.Option(help="The PNG file; default: out/NAME.png.")] = None,
+    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips, spread over the data set.")] = 8,
+) -> None:
+    """Draw a contact sheet: frames, poke, flow, parts."""
+    from bench.data.registry import open_dataset
+    from bench.data.show import contact_sheet
+
+    path = out or Path("out") / f"{Path(name).name}.png"
+    with _data_bar() as bar:
+        dataset = open_dataset(name, size=size, max_clips=clips, progress=bar)
+    contact_sheet(dataset, clips, path)
+    typer.echo(f"{dataset.describe()}: {path}")
+
+
+@data_app.command("flow-error")
+def data_flow_error(
+    name: Annotated[str, typer.Argument(help="A data set that carries exact flow.")] = "sim-plants",
+    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 64,
+    estimator: Annotated[list[str] | None, typer.Option(help="Estimators; default: all that need no weights.")] = None,
+) -> None:
+    """Measure the end-point error of the flow estimators against exact flow."""
+    from bench.data.registry import open_dataset
+    from bench.flow_quality import flow_error_table
+
+    with _data_bar() as bar:
+        dataset = open_dataset(name, size=size, max_clips=clips, progress=bar)
+        table = flow_error_table(dataset, estimator, progress=bar)
+    typer.echo(f"{dataset.describe()}\n\n{table.to_markdown(floatfmt='.3f')}")
+
+
 @data_app.command("export")
 def data_export(
     suite: SuiteArgument,

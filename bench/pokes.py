@@ -59,10 +59,10 @@ class PokeRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["flow", "true"] = "flow"
-    margin: int | None = Field(None, ge=0)
+    margin: int | None = Field(default=None, ge=0)
     foreground: Literal["none", "grabcut", "parts"] = "none"
-    background: float = Field(0.0, ge=0, le=1)
-    count: int = Field(1, ge=1)
+    background: float = Field(default=0.0, ge=0, le=1)
+    count: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _true_pokes_are_single(self) -> Self:
@@ -195,7 +195,8 @@ def draw_pokes(
         simulate_poke(fields[row], pictures[row], rule, seed, clip_id, None if masks is None else masks[row])
         for row, clip_id in enumerate(clip_ids)
     ]
-    return _joined(draws, rule, flow.device)
+    poke = joined(draws)
+    return DrawnPoke(poke.location.to(flow.device), poke.displacement.to(flow.device), poke.kinds)
 
 
 def pokes_for(dataset: DataSet, clip_ids: Sequence[str], flow: FlowSource, rule: PokeRule, seed: int) -> DrawnPoke:
@@ -212,7 +213,7 @@ def pokes_for(dataset: DataSet, clip_ids: Sequence[str], flow: FlowSource, rule:
 
 def pokes_of(clips: Sequence[Clip], flow: FlowSource, rule: PokeRule, seed: int) -> DrawnPoke:
     """The same for clips that are loaded already."""
-    return _joined([clip_poke(clip, flow, rule, seed) for clip in clips], rule, torch.device("cpu"))
+    return joined([clip_poke(clip, flow, rule, seed) for clip in clips])
 
 
 def clip_poke(clip: Clip, flow: FlowSource, rule: PokeRule, seed: int) -> Draw:
@@ -226,6 +227,15 @@ def clip_poke(clip: Clip, flow: FlowSource, rule: PokeRule, seed: int) -> Draw:
             raise DataError(f"clip {clip.clip_id} has no true poke; use a poke rule with source 'flow'")
         return Draw(clip.poke.location, clip.poke.displacement, "true")
     return simulate_poke(flow.of(clip), clip.frames[flow.context - 1], rule, seed, clip.clip_id, clip.parts)
+
+
+def joined(draws: Sequence[Draw]) -> DrawnPoke:
+    """The pokes of several clips as a batch: `[B, 2]`, or `[B, n, 2]` where clips have n > 1 each."""
+    location = torch.stack([draw.location for draw in draws])
+    displacement = torch.stack([draw.displacement for draw in draws])
+    if location.shape[1] == 1:
+        location, displacement = location[:, 0], displacement[:, 0]
+    return DrawnPoke(location, displacement, tuple(draw.kind for draw in draws))
 
 
 def still_targets(frames: Tensor, poke: DrawnPoke, context: int) -> Tensor:
@@ -268,11 +278,3 @@ def _moving_places(amplitude: Amplitude, fallback: NDArray[np.intp]) -> NDArray[
 
 def _one(places: NDArray[np.intp], generator: torch.Generator) -> int:
     return int(places[int(torch.randint(len(places), (1,), generator=generator))])
-
-
-def _joined(draws: Sequence[Draw], rule: PokeRule, device: torch.device) -> DrawnPoke:
-    location = torch.stack([draw.location for draw in draws]).to(device)
-    displacement = torch.stack([draw.displacement for draw in draws]).to(device)
-    if rule.count == 1:
-        location, displacement = location[:, 0], displacement[:, 0]
-    return DrawnPoke(location, displacement, kinds=tuple(draw.kind for draw in draws))

@@ -23,6 +23,16 @@ def _fault(found: Any) -> str:
 DATASETS: Registry[DataSource] = Registry("data set", "pokebench.datasets", _fault)
 """Data sources by name."""
 
+DATASETS.register("sim-plants", "bench.data.sim.dataset:SIM_PLANTS", "simulated plants in motion (made on first use)")
+DATASETS.register(
+    "sim-plants-unseen", "bench.data.sim.dataset:SIM_PLANTS_UNSEEN", "two simulated species held out of sim-plants"
+)
+DATASETS.register("sim-humans", "bench.data.sim.dataset:SIM_HUMANS", "simulated people in motion (made on first use)")
+DATASETS.register("sim-pokes", "bench.data.sim.dataset:SIM_POKES", "simulated true pokes: a pull at a known point")
+DATASETS.register("sim-impulse", "bench.data.sim.dataset:SIM_IMPULSE", "simulated true pokes: a short blow")
+DATASETS.register(
+    "sim-counterfactual", "bench.data.sim.dataset:SIM_COUNTERFACTUAL", "10 simulated scenes, each poked 100 times"
+)
 DATASETS.register(
     "humans-real-mini",
     "bench.data.humans_real_mini:SOURCE",

@@ -360,5 +360,5 @@ def test_open_dataset_takes_names_and_folders(videos: Path) -> None:
     dataset = open_dataset(videos, size=32, length=6, max_clips=4)
     assert len(dataset.clips()) == 4
     assert dataset.content_hash == open_dataset(str(videos), size=32, length=6, max_clips=4).content_hash
-    with pytest.raises(RegistryError, match=r"did you mean 'humans-real-mini'\?.*nor is there a folder 'humans-real'"):
+    with pytest.raises(RegistryError, match=r"did you mean 'humans-real-mini'.*nor is there a folder 'humans-real'"):
         open_dataset("humans-real")
