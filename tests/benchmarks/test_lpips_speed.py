@@ -1,0 +1,79 @@
+"""Speed of LPIPS on the CPU with four predictions a reference, against the `lpips` package, one pair a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from metrics.features.lpips_trunks import Net
+from metrics.lpips import LPIPSVGG, LPIPSAlex
+from tests.peers.clips import noise
+from tests.peers.official_lpips import official_lpips
+from tests.peers.timing import interleaved, report
+
+pytestmark = pytest.mark.benchmark
+
+SIDE, FRAMES, PREDICTIONS = 64, 8, 4
+CLIPS: dict[Net, int] = {"alex": 4, "vgg": 1}
+ROUNDS = 3
+FLOOR = 7.0
+"""Smallest ratio of the peer's time to ours, with AlexNet."""
+
+
+class Measured(NamedTuple):
+    ours: Callable[[], Tensor]
+    figures: dict[str, float]
+
+
+def measure(net: Net) -> Measured:
+    clips = CLIPS[net]
+    target = noise(1, clips, FRAMES, SIDE, SIDE)
+    preds = [noise(2 + sample, clips, FRAMES, SIDE, SIDE) for sample in range(PREDICTIONS)]
+    metric = LPIPSAlex() if net == "alex" else LPIPSVGG()
+    official = official_lpips(net)
+
+    def ours() -> Tensor:
+        reference = metric.reference(target)
+        return torch.stack([metric.score(pred, reference) for pred in preds])
+
+    def peer() -> Tensor:
+        frames = target.flatten(0, 1)
+        values = [
+            official(frame[None], known[None], normalize=True).flatten()
+            for pred in preds
+            for frame, known in zip(pred.flatten(0, 1), frames, strict=True)
+        ]
+        return torch.cat(values).view(PREDICTIONS, clips, FRAMES)
+
+    with torch.no_grad():
+        torch.testing.assert_close(ours().float(), peer(), atol=1e-5, rtol=0)
+        times = interleaved({"ours": ours, "peer": peer}, ROUNDS)
+    pairs = PREDICTIONS * clips * FRAMES
+    return Measured(
+        ours, report(f"LPIPS ({net}), {SIDE} px, {PREDICTIONS} predictions a reference", times, pairs, "pairs")
+    )
+
+
+@pytest.fixture(scope="module")
+def alex() -> Measured:
+    return measure("alex")
+
+
+def test_lpips_alex(benchmark: BenchmarkFixture, alex: Measured) -> None:
+    benchmark.extra_info.update(alex.figures)
+    assert benchmark.pedantic(alex.ours, rounds=3).shape == (PREDICTIONS, CLIPS["alex"], FRAMES)
+
+
+def test_lpips_alex_ratio(alex: Measured) -> None:
+    assert alex.figures["ratio"] >= FLOOR
+
+
+def test_lpips_vgg(benchmark: BenchmarkFixture) -> None:
+    vgg = measure("vgg")
+    benchmark.extra_info.update(vgg.figures)
+    assert benchmark.pedantic(vgg.ours, rounds=3).shape == (PREDICTIONS, CLIPS["vgg"], FRAMES)
