@@ -82,8 +82,8 @@ FLOWS.register("dis", "bench.flow_estimators:DISFlow", "dense inverse search (Op
 FLOWS.register("dis-tracked", "bench.flow_estimators:TrackedDISFlow", "the same, led through the frames between")
 FLOWS.register("farneback", "bench.flow_estimators:FarnebackFlow", "polynomial expansion (OpenCV)")
 FLOWS.register("tvl1", "bench.flow_estimators:TVL1Flow", "total variation, L1 data term (scikit-image), slow")
-FLOWS.register("raft", "bench.flow_estimators:RAFTFlow", "RAFT (torchvision raft_large; weights needed)")
-FLOWS.register("raft-small", "bench.flow_estimators:SmallRAFTFlow", "RAFT (torchvision raft_small; weights needed)")
+FLOWS.register("raft", "bench.flow_raft:RAFTFlow", "RAFT (torchvision raft_large; weights needed)")
+FLOWS.register("raft-small", "bench.flow_raft:SmallRAFTFlow", "RAFT (torchvision raft_small; weights needed)")
 
 
 def flow_between(estimator: FlowEstimator, frames: Tensor) -> Tensor:

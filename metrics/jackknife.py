@@ -3,9 +3,9 @@
 Why not the bootstrap: a bootstrap sample of N clips holds only about 0.63 N different ones. Its covariance has
 that much lower a rank, and a Frechet distance depends strongly on how many different clips there are (the
 bias of FVD falls like 1/N). The bootstrap values therefore gather around the distance of a much smaller
-sample, well above the estimate, and an interval made of them need not even contain it; an unbiased MMD is
-harmed too, as pairs of duplicates sit on the diagonal that it excludes. Leaving clips out makes no duplicates, and the
-change with N that it causes is what the bias correction uses.
+sample, well above the estimate, and an interval made of them need not even contain it. An unbiased MMD is
+harmed too: a clip and its copy are a pair with the kernel value of the diagonal, which the estimate leaves
+out. Leaving clips out makes no copies, and the change with N that it causes is what the bias correction uses.
 
 F. M. T. A. Busing, E. Meijer, R. van der Leeden: Delete-m jackknife for unequal m. Statistics and Computing
 9(1), 1999, for groups of unequal size. With groups of one clip it is the ordinary jackknife.

@@ -117,7 +117,7 @@ def test_raft_runs_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     state = raft_small(weights=None).state_dict()
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: state)
-    monkeypatch.setattr("bench.flow_estimators.SmallRAFTFlow.updates", 2)
+    monkeypatch.setattr("bench.flow_raft.SmallRAFTFlow.updates", 2)
     estimator = FLOWS.get("raft-small")("cpu")
     frames = torch.randint(0, 256, (2, 2, 3, 60, 66), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     whole = estimator.estimate(frames[:, 0], frames[:, 1])
