@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_TF := $(VENV)/.ready-tf
-SUITE ?= reference
+SUITE ?= reference reference-real
 STORE ?= out/records
 TABLES ?= out/tables
 DATA ?=
@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_coun
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
 	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
-	@echo "Options: DATA=folder (your own videos), SUITE=$(SUITE), STORE=$(STORE), TABLES=$(TABLES), ARGS=\"more options of the bench command\""
+	@echo "Options: DATA=folder (your own videos), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), ARGS=\"more options of the bench command\""
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; try: make PYTHON=python3.12")'
@@ -36,9 +36,11 @@ setup: $(READY) ## build .venv with everything that the suite needs
 
 setup-tf: $(READY_TF) ## add TensorFlow to .venv, for cross-checks against the original I3D graph
 
-tables: $(READY) ## evaluate the suite and print its table
-	$(BIN)/bench evaluate $(SUITE) --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS)
-	$(BIN)/bench tables $(SUITE) $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(TABLES)"
+tables: $(READY) ## evaluate the suites and print their tables; DATA=folder: on your own videos
+	@set -e; for suite in $(if $(DATA),$(firstword $(SUITE)),$(SUITE)); do \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS); \
+	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(TABLES)"; \
+	done
 
 test: $(READY) lint ## lint, type check and the quick tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not tf and not benchmark" $(ARGS)
