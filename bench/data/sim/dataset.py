@@ -108,8 +108,7 @@ class SimDataSet:
         sources = len({clip.source for clip in self._clips})
         return (
             f"{self.split.summary}; {len(self._clips)} clips of {sources} scenes, {self.settings.size} px, "
-            f"{self.settings.length} frames at {FRAME_RATE:g} fps"
-            + (f"; {self.notes}" if self.notes else "")
+            f"{self.settings.length} frames at {FRAME_RATE:g} fps" + (f"; {self.notes}" if self.notes else "")
         )
 
 
