@@ -19,7 +19,7 @@ from tests.peers.timing import interleaved, report
 pytestmark = pytest.mark.benchmark
 
 SIDE, FRAMES, PREDICTIONS = 64, 8, 4
-CLIPS: dict[Net, int] = {"alex": 4, "vgg": 1}
+CLIPS: dict[Net, int] = {"alex": 2, "vgg": 1}
 ROUNDS = 3
 FLOOR = 7.0
 """Smallest ratio of the peer's time to ours, with AlexNet."""

@@ -19,7 +19,7 @@ import pytest
 import stand_ins
 import torch
 
-from bench.data import human36m, poking_plants, prepare_crew, prepare_videos, taichi
+from bench.data import human36m, poking_plants, prepare_videos, taichi, workers
 from bench.data.clips import seeded_order
 from bench.data.manifest import read_manifest
 from bench.data.prepare import RawData, prepare
@@ -312,7 +312,7 @@ def test_videos_that_cannot_be_decoded_are_all_named(tmp_path: Path, workers: in
 
 
 def test_a_process_that_dies_is_told(plants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_crew.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(workers.sys, "executable", shutil.which("false"))
     with pytest.raises(DataError, match=r"ended early \(exit status 1\). Finished videos are kept"):
         prepared(plants, workers=2)
 

@@ -198,7 +198,7 @@ def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_is_reported(tiny_split: Split, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ended early \(exit status 1\): .*No such file"):
+    with pytest.raises(DataError, match=r"ended early \(exit status 1: .*No such file"):
         ensure_shards(tiny_split, SIZE, processes=2, folder=tmp_path / "missing")
 
 
