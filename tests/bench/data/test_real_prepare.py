@@ -313,7 +313,7 @@ def test_videos_that_cannot_be_decoded_are_all_named(tmp_path: Path, workers: in
 
 def test_a_process_that_dies_is_told(plants: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.sys, "executable", shutil.which("false"))
-    with pytest.raises(DataError, match=r"ended early \(exit status 1\). Finished videos are kept"):
+    with pytest.raises(DataError, match=r"ended early \(exit status 1: it said nothing\)\. What is finished is kept"):
         prepared(plants, workers=2)
 
 
