@@ -137,13 +137,27 @@ def _warn_if_few(n: int, m: int) -> None:
         )
 
 
-class FVD:
-    """FVD as a set metric of the harness; see `fvd`.
+class I3DMetric:
+    """What set metrics of the harness share that compare I3D logits; they share one pass through the network as well.
 
     Args:
         device: where the network runs.
         mode: "exact" or "fast".
     """
+
+    extractor = "i3d"
+
+    def __init__(self, device: torch.device | str = "cpu", mode: str = "exact") -> None:
+        self.device = torch.device(device)
+        self.mode = mode
+
+    def features(self, video: Tensor) -> Tensor:
+        """I3D logits, float32 `[B, 400]`."""
+        return i3d_logits(video.to(self.device), mode=self.mode)
+
+
+class FVD(I3DMetric):
+    """FVD as a set metric of the harness; see `fvd`."""
 
     card = MetricCard(
         name="fvd",
@@ -160,15 +174,6 @@ class FVD:
         min_frames=MIN_FRAMES,
         min_clips=MIN_CLIPS,
     )
-    extractor = "i3d"
-
-    def __init__(self, device: torch.device | str = "cpu", mode: str = "exact") -> None:
-        self.device = torch.device(device)
-        self.mode = mode
-
-    def features(self, video: Tensor) -> Tensor:
-        """I3D logits, float32 `[B, 400]`."""
-        return i3d_logits(video.to(self.device), mode=self.mode)
 
     def value(self, pred: Tensor, target: Tensor, clusters: list[str] | None = None) -> SetScore:
         """FVD of logits `[N, 400]` and `[M, 400]`."""

@@ -16,7 +16,7 @@ from metrics.base import SetScore
 from metrics.card import MetricCard
 from metrics.features.i3d import MIN_FRAMES, i3d_logits
 from metrics.frechet import feature_matrices
-from metrics.fvd import MIN_CLIPS, check_sets
+from metrics.fvd import MIN_CLIPS, I3DMetric, check_sets
 from metrics.jackknife import (
     GROUPS,
     MIN_GROUPS,
@@ -133,13 +133,8 @@ def _sum_without(sums: Tensor, row: int | None, column: int | None) -> float:
     return float(sums[keep_rows][:, keep_columns].sum())
 
 
-class KVD:
-    """KVD as a set metric of the harness; see `kvd`.
-
-    Args:
-        device: where the network runs.
-        mode: "exact" or "fast".
-    """
+class KVD(I3DMetric):
+    """KVD as a set metric of the harness; see `kvd`."""
 
     card = MetricCard(
         name="kvd",
@@ -155,15 +150,6 @@ class KVD:
         min_frames=MIN_FRAMES,
         min_clips=MIN_CLIPS,
     )
-    extractor = "i3d"
-
-    def __init__(self, device: torch.device | str = "cpu", mode: str = "exact") -> None:
-        self.device = torch.device(device)
-        self.mode = mode
-
-    def features(self, video: Tensor) -> Tensor:
-        """I3D logits, float32 `[B, 400]`."""
-        return i3d_logits(video.to(self.device), mode=self.mode)
 
     def value(self, pred: Tensor, target: Tensor, clusters: list[str] | None = None) -> SetScore:
         """KVD of logits `[N, 400]` and `[M, 400]`."""
