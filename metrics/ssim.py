@@ -108,24 +108,31 @@ def windowed_means(frames: Tensor, window: Window = WANG) -> Tensor:
 
 
 def _chunk_ssim(pred: Tensor, target: Tensor, window: Window, target_means: Tensor | None) -> Tensor:
-    # SSIM needs the sum of the two variances and never one of them, so one map of x^2 + y^2 serves both.
+    """SSIM `[F]` of frames that fit the cache, in as few passes over them as there can be.
+
+    With a factor v on the covariances, SSIM is four times
+
+        (mx my + C1/2) (cov + C2/2v) / ((mx^2 + my^2 + C1) (var x + var y + C2/v)).
+
+    It needs the sum of the two variances and never one of them, so one map of x^2 + y^2 serves both. The
+    constants are added where a product is formed anyway: means with C1 are subtracted from maps with C1 and C2.
+    """
     count, _, height, width = pred.shape
-    x, y = (_rows_first(frames).to(torch.float64) for frames in (pred, target))
-    maps = x.new_empty(height, 4 if target_means is None else 3, count, 3, width)
-    maps[:, 0] = x
-    torch.mul(x, x, out=maps[:, 1]).addcmul_(y, y)
-    torch.mul(x, y, out=maps[:, 2])
-    if target_means is None:
-        maps[:, 3] = y
-    filtered = _filtered(maps.flatten(1, 3), window).unflatten(1, (-1, count, 3))
-    mx, squares, product = filtered[:, 0], filtered[:, 1], filtered[:, 2]
-    my = filtered[:, 3] if target_means is None else _rows_first(target_means)
-    means = mx * my
-    contrast = product.sub_(means).mul_(2 * window.covariance).add_(C2)
-    mean_squares = mx.mul_(mx).addcmul_(my, my)
-    variances = squares.sub_(mean_squares).mul_(window.covariance).add_(C2)
-    similarity = means.mul_(2).add_(C1).mul_(contrast).div_(mean_squares.add_(C1).mul_(variances))
-    return similarity.mean((0, 2, 3))
+    maps = pred.new_empty((height, 4 if target_means is None else 3, count, 3, width), dtype=torch.float64)
+    squares, product, x = maps[:, 0], maps[:, 1], maps[:, 2]
+    y = maps[:, 3] if target_means is None else torch.empty_like(x)
+    x.copy_(_rows_first(pred))
+    y.copy_(_rows_first(target))
+    c1 = maps.new_tensor(C1)
+    both = c1 + C2 / window.covariance
+    torch.addcmul(both, x, x, out=squares).addcmul_(y, y)
+    torch.addcmul(both / 2, x, y, out=product)
+    squares, product, mx, *filtered_y = _filtered(maps.flatten(1, 3), window).unflatten(1, (-1, count, 3)).unbind(1)
+    my = filtered_y[0] if target_means is None else _rows_first(target_means)
+    means = torch.addcmul(c1 / 2, mx, my)
+    mean_squares = torch.addcmul(c1, mx, mx).addcmul_(my, my)
+    similarity = means.mul_(product.sub_(means)).div_(mean_squares.mul_(squares.sub_(mean_squares)))
+    return 4 * similarity.mean((0, 2, 3))
 
 
 def _filtered(maps: Tensor, window: Window) -> Tensor:
