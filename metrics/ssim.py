@@ -150,8 +150,8 @@ def _filtered(maps: Tensor, window: Window) -> Tensor:
     return means
 
 
-_BLOCK = 24
-"""Rows of the band matrix in one product: enough to be fast, few enough to skip most of its zeros."""
+_BLOCK = 12
+"""Rows of the band matrix in one product: a multiple of 4 suits the processor, a small one skips most of its zeros."""
 
 
 @lru_cache(maxsize=64)

@@ -14,12 +14,14 @@ from metrics.features.lpips_trunks import Net
 from metrics.lpips import LPIPSVGG, LPIPSAlex
 from tests.peers.clips import noise
 from tests.peers.official_lpips import official_lpips
-from tests.peers.timing import interleaved, report
+from tests.peers.timing import Timing, interleaved, report
 
 pytestmark = pytest.mark.benchmark
 
-SIDE, FRAMES, PREDICTIONS = 64, 8, 4
-CLIPS: dict[Net, int] = {"alex": 2, "vgg": 1}
+SIDE, FRAMES, PREDICTIONS = 64, 10, 4
+CLIPS: dict[Net, int] = {"alex": 32, "vgg": 4}
+EVERY: dict[Net, int] = {"alex": 16, "vgg": 4}
+"""The peer scores one frame of so many, and counts as if it had scored all."""
 ROUNDS = 3
 FLOOR = 7.0
 """Smallest ratio of the peer's time to ours, with AlexNet."""
@@ -42,17 +44,18 @@ def measure(net: Net) -> Measured:
         return torch.stack([metric.score(pred, reference) for pred in preds])
 
     def peer() -> Tensor:
-        frames = target.flatten(0, 1)
+        frames = target.flatten(0, 1)[:: EVERY[net]]
         values = [
             official(frame[None], known[None], normalize=True).flatten()
             for pred in preds
-            for frame, known in zip(pred.flatten(0, 1), frames, strict=True)
+            for frame, known in zip(pred.flatten(0, 1)[:: EVERY[net]], frames, strict=True)
         ]
-        return torch.cat(values).view(PREDICTIONS, clips, FRAMES)
+        return torch.cat(values).view(PREDICTIONS, -1)
 
     with torch.no_grad():
-        torch.testing.assert_close(ours().float(), peer(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours().float().flatten(1)[:, :: EVERY[net]], peer(), atol=1e-5, rtol=0)
         times = interleaved({"ours": ours, "peer": peer}, ROUNDS)
+    times["peer"] = Timing(*(EVERY[net] * seconds for seconds in times["peer"]))
     pairs = PREDICTIONS * clips * FRAMES
     return Measured(
         ours, report(f"LPIPS ({net}), {SIDE} px, {PREDICTIONS} predictions a reference", times, pairs, "pairs")
