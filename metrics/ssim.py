@@ -7,6 +7,7 @@ structural similarity. IEEE Transactions on Image Processing 13(4), 2004, equati
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
@@ -95,19 +96,43 @@ def _serial_ssim(pred: Tensor, target: Tensor, window: Window, target_means: Ten
     chunk = _frames_per_chunk(pred)
     pieces = pred.split(chunk), target.split(chunk)
     means = [None] * len(pieces[0]) if target_means is None else target_means.split(chunk)
-    return torch.cat(list(map(_chunk_ssim, *pieces, repeat(window), means)))
+    workspace = _Workspace(pred.device)
+    return torch.cat(list(map(_chunk_ssim, *pieces, repeat(window), means, repeat(workspace))))
 
 
 def windowed_means(frames: Tensor, window: Window = WANG) -> Tensor:
-    """Local means of frames `[F, 3, H, W]`: float64 `[F, 3, H - margin, W - margin]`."""
+    """Local means of frames `[F, 3, H, W]`: float64 `[F, W - margin, H - margin, 3]`."""
+    workspace = _Workspace(frames.device)
     parts = []
     for piece in frames.split(_frames_per_chunk(frames)):
-        maps = _rows_first(piece).to(torch.float64, memory_format=torch.contiguous_format)
-        parts.append(_filtered(maps.flatten(1, 2), window).unflatten(1, (-1, 3)).permute(1, 2, 0, 3))
+        maps = workspace("maps", _rows_first(piece).shape).copy_(_rows_first(piece))
+        means = _filtered(maps.flatten(1, 2), window, workspace).unflatten(2, (-1, 3))
+        parts.append(means.permute(2, 0, 1, 3).clone(memory_format=torch.contiguous_format))
     return torch.cat(parts)
 
 
-def _chunk_ssim(pred: Tensor, target: Tensor, window: Window, target_means: Tensor | None) -> Tensor:
+class _Workspace:
+    """Float64 buffers that one chunk after the other is worked on in.
+
+    Fresh memory for every chunk costs as much as the arithmetic: the system hands out its pages one fault at a time.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._buffers: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, shape: Sequence[int]) -> Tensor:
+        """An uninitialised tensor; it shares its memory with the last one of that name."""
+        size = math.prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = torch.empty(size, dtype=torch.float64, device=self._device)
+        return buffer[:size].view(shape)
+
+
+def _chunk_ssim(
+    pred: Tensor, target: Tensor, window: Window, target_means: Tensor | None, workspace: _Workspace
+) -> Tensor:
     """SSIM `[F]` of frames that fit the cache, in as few passes over them as there can be.
 
     With a factor v on the covariances, SSIM is four times
@@ -118,39 +143,44 @@ def _chunk_ssim(pred: Tensor, target: Tensor, window: Window, target_means: Tens
     constants are added where a product is formed anyway: means with C1 are subtracted from maps with C1 and C2.
     """
     count, _, height, width = pred.shape
-    maps = pred.new_empty((height, 4 if target_means is None else 3, count, 3, width), dtype=torch.float64)
+    maps = workspace("maps", (height, 4 if target_means is None else 3, count, 3, width))
     squares, product, x = maps[:, 0], maps[:, 1], maps[:, 2]
-    y = maps[:, 3] if target_means is None else torch.empty_like(x)
+    y = maps[:, 3] if target_means is None else workspace("target", x.shape)
     x.copy_(_rows_first(pred))
     y.copy_(_rows_first(target))
     c1 = maps.new_tensor(C1)
     both = c1 + C2 / window.covariance
     torch.addcmul(both, x, x, out=squares).addcmul_(y, y)
     torch.addcmul(both / 2, x, y, out=product)
-    squares, product, mx, *filtered_y = _filtered(maps.flatten(1, 3), window).unflatten(1, (-1, count, 3)).unbind(1)
-    my = filtered_y[0] if target_means is None else _rows_first(target_means)
-    means = torch.addcmul(c1 / 2, mx, my)
-    mean_squares = torch.addcmul(c1, mx, mx).addcmul_(my, my)
+    filtered = _filtered(maps.flatten(1, 3), window, workspace).unflatten(2, (-1, count, 3))
+    squares, product, mx, *filtered_y = filtered.unbind(2)
+    my = filtered_y[0] if target_means is None else target_means.permute(1, 2, 0, 3)
+    means = torch.addcmul(c1 / 2, mx, my, out=workspace("means", mx.shape))
+    mean_squares = torch.addcmul(c1, mx, mx, out=workspace("mean squares", mx.shape)).addcmul_(my, my)
     similarity = means.mul_(product.sub_(means)).div_(mean_squares.mul_(squares.sub_(mean_squares)))
-    return 4 * similarity.mean((0, 2, 3))
+    # A product with equal weights is the mean over positions; `mean` itself takes several times as long here.
+    similarity = similarity.view(-1, count * 3)
+    weights = similarity.new_full((1, len(similarity)), 4 / len(similarity))
+    return (weights @ similarity).view(count, 3).mean(1)
 
 
-def _filtered(maps: Tensor, window: Window) -> Tensor:
-    """Local means of `maps` `[H, K, W]`, float64 and contiguous: `[H - margin, K, W - margin]`.
+def _filtered(maps: Tensor, window: Window, workspace: _Workspace) -> Tensor:
+    """Local means of `maps` `[H, K, W]`, float64 and contiguous: `[W - margin, H - margin, K]`.
 
-    With the rows in front, a block of either pass is one matrix product for all K maps.
+    Each pass moves the axis that it filters to the front, so that a block of it is one matrix product for all K maps.
     """
     height, count, width = maps.shape
-    rows = maps.new_empty(height - window.margin, count, width)
+    rows = workspace("rows", (height - window.margin, count * width))
     for out, into, block in _band_blocks(height, window, maps.device):
-        torch.mm(block, maps[into].flatten(1), out=rows[out].flatten(1))
-    means = maps.new_empty(len(rows), count, width - window.margin)
+        torch.mm(block, maps[into].flatten(1), out=rows[out])
+    lines = rows.view(-1, width)
+    means = workspace("filtered", (width - window.margin, len(lines)))
     for out, into, block in _band_blocks(width, window, maps.device):
-        torch.mm(rows.flatten(0, 1)[:, into], block.T, out=means.flatten(0, 1)[:, out])
-    return means
+        torch.mm(block, lines[:, into].T, out=means[out])
+    return means.view(len(means), -1, count)
 
 
-_BLOCK = 12
+_BLOCK = 16
 """Rows of the band matrix in one product: a multiple of 4 suits the processor, a small one skips most of its zeros."""
 
 
@@ -177,7 +207,7 @@ def _rows_first(frames: Tensor) -> Tensor:
     return frames.permute(2, 0, 1, 3)
 
 
-_CPU_CHUNK_BYTES, _GPU_CHUNK_BYTES = 1_600_000, 1 << 30
+_CPU_CHUNK_BYTES, _GPU_CHUNK_BYTES = 3_200_000, 1 << 30
 """Most bytes of float64 maps worked on at once; the first fits a processor's cache."""
 
 
@@ -215,7 +245,7 @@ class SSIM:
 
     @torch.no_grad()
     def reference(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The target `[B, T, 3, H, W]` and its local means, float64 `[B, T, 3, H - 10, W - 10]`."""
+        """The target `[B, T, 3, H, W]` and its local means, float64 `[B, T, W - 10, H - 10, 3]`."""
         target = check_video(target, "target", min_side=MIN_SIDE).to(self.device)
         return target, windowed_means(target.flatten(0, 1)).unflatten(0, target.shape[:2])
 
