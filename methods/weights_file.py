@@ -1,0 +1,157 @@
+"""Weights on disk: safetensors files that say which method and which configuration they belong to.
+
+Other people's checkpoints are read by `foreign_state`, which never executes what is in them.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from metrics.cache import atomic_path, sha256_of
+from metrics.errors import MethodError
+
+KEY = "pokebench"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of trained weights.
+
+    Attributes:
+        path: where it is.
+        method: name of the method.
+        config: the configuration as plain values.
+        facts: anything else that was written with it, such as data, steps and seed.
+        tensors: the state, on the CPU, in the precision of the file.
+        sha256: of the file.
+    """
+
+    path: Path
+    method: str
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+    sha256: str
+
+    def configured(self, model: type[BaseModel]) -> Any:
+        """The configuration as `model`.
+
+        Raises:
+            MethodError: it is not one.
+        """
+        try:
+            return model(**self.config)
+        except ValidationError as error:
+            raise MethodError(f"{self.path}: its configuration is not one of {self.method}: {error}") from error
+
+    def fill(self, module: nn.Module) -> None:
+        """Copies the tensors into `module`, which must have exactly these.
+
+        Raises:
+            MethodError: other names or shapes.
+        """
+        fill(module, self.tensors, str(self.path))
+
+
+def save_weights(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    method: str,
+    config: BaseModel,
+    facts: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes tensors with their method and configuration, atomically.
+
+    Args:
+        dtype: floating-point tensors are stored in this precision; None: as they are.
+    """
+    content = {"method": method, "config": config.model_dump(mode="json"), "facts": dict(facts or {})}
+    kept = {key: _stored(value, dtype) for key, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(kept, temporary, metadata={KEY: json.dumps(content)})
+
+
+def load_weights(path: Path | str, method: str) -> WeightsFile:
+    """Reads a file that `save_weights` wrote for `method`.
+
+    Raises:
+        MethodError: no such file, not a safetensors file, damaged, or of another method.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MethodError(f"there is no weights file {path}; give the .safetensors file that `bench train` wrote")
+    try:
+        with safe_open(path, "pt") as stream:
+            content = json.loads((stream.metadata() or {}).get(KEY, "{}"))
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise MethodError(
+            f"{path} is not a readable safetensors file ({error}); take a file of `bench train`"
+        ) from error
+    found = content.get("method")
+    if found != method:
+        raise MethodError(f"{path}: expected weights of {method!r}, found {found!r}; give the file to that method")
+    return WeightsFile(path, method, content["config"], content["facts"], tensors, sha256_of(path))
+
+
+def foreign_state(path: Path | str) -> Any:
+    """The tensors of a checkpoint that another program wrote with `torch.save`; nothing in it is executed.
+
+    Raises:
+        MethodError: no such file, or it holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MethodError(f"there is no checkpoint {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise MethodError(
+            f"{path} cannot be read as tensors and plain values; it is damaged, or holds code, which is never "
+            f"executed here ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Copies `tensors` into `module`, which must have exactly these names and shapes.
+
+    Raises:
+        MethodError: names what does not fit.
+    """
+    own = module.state_dict()
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    shapes = [
+        f"{key}: expected {list(own[key].shape)}, found {list(tensors[key].shape)}"
+        for key in sorted(own.keys() & tensors.keys())
+        if own[key].shape != tensors[key].shape
+    ]
+    faults = [
+        f"{len(items)} {what} ({', '.join(items[:4])}{', ...' if len(items) > 4 else ''})"
+        for what, items in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        if items
+    ]
+    if faults:
+        raise MethodError(
+            f"{origin} does not fit {type(module).__name__}: {'; '.join(faults)}. It was probably saved for another "
+            "size or variant; choose the configuration that it was trained with."
+        )
+    module.load_state_dict(dict(tensors))
+
+
+def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    value = value.detach().cpu()
+    if dtype is not None and value.is_floating_point():
+        value = value.to(dtype)
+    return value.contiguous().clone()
