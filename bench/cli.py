@@ -89,6 +89,47 @@ def tables(
 
 
 @app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="A trainable method; see `bench trainings`.")],
+    recipe: Annotated[str | None, typer.Option(help='Named configuration; default: "small".')] = None,
+    data: Annotated[str | None, typer.Option(help="Data set or folder in place of the recipe's.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="What to replace: model.FIELD=VALUE, data.FIELD= or loop.FIELD=.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of this training; default: out/train/METHOD-RECIPE.")] = None,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead.")] = 0,
+) -> None:
+    """Train a method, or go on from its newest checkpoint. Under torchrun: on all its processes."""
+    from bench.train import make_fabric
+    from bench.train import train as run
+    from bench.training.plan import make_plan
+
+    plan = make_plan(method, recipe, set_ or [], data)
+    folder = out or Path("out/train") / f"{method}-{plan.recipe}"
+    fabric = make_fabric(plan.loop.precision, device)
+    first = fabric.global_rank == 0
+    with _bar("train", "steps", first) as bar:
+        done = run(plan, folder, fabric=fabric, workers=workers, report=bar or _line_a_minute(), data_progress=bar)
+    if first:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in done.values.items())
+        typer.echo(f"{done.model}{': ' if values else ''}{values}")
+
+
+@app.command()
+def trainings() -> None:
+    """List the trainable methods and their recipes."""
+    from methods.training import TRAININGS
+
+    for name in TRAININGS:
+        typer.echo(f"{name}: {TRAININGS.summary(name)}")
+        recipes = TRAININGS.get(name).recipes
+        width = max(map(len, recipes))
+        for recipe, chosen in recipes.items():
+            typer.echo(f"  {recipe:<{width}}  {chosen.summary}")
+
+
+@app.command()
 def methods() -> None:
     """List the methods."""
     from methods.registry import METHODS
@@ -267,6 +308,26 @@ def _clip_bar(what: str, shown: bool) -> Iterator[Callable[[int, int], None] | N
 def _data_bar() -> Iterator[Progress | None]:
     with _bar("data", "steps", True) as update:
         yield update
+
+
+def _line_a_minute() -> Progress:
+    """Progress for a log: a line of steps, rate and time left, once a minute."""
+    import time
+
+    started = said = time.monotonic()
+    first: list[int] = []
+
+    def report(done: int, total: int, text: str) -> None:
+        nonlocal said
+        now = time.monotonic()
+        first.append(done) if not first else None
+        if now - said >= 60 or done == total:
+            said = now
+            rate = (done - first[0]) / (now - started)
+            left = f", {(total - done) / rate / 60:.0f} min left" if rate > 0 else ""
+            logging.info("step %d of %d, %.2f a second%s: %s", done, total, rate, left, text)
+
+    return report
 
 
 @contextmanager

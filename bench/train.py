@@ -1,0 +1,352 @@
+"""One loop for every trainable method, on one process or many."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bench import provenance
+from bench.data.interface import Progress as DataProgress
+from bench.distributed import World
+from bench.training.checkpoints import PREDICTOR, Checkpoints, Progress
+from bench.training.engine import Average, FabricEngine
+from bench.training.feed import Feed, TrainingData, open_training_data
+from bench.training.journal import Journal
+from bench.training.plan import PRECISIONS, Plan
+from bench.training.validation import Validator
+from methods.training import Training
+from metrics.base import METRICS
+from metrics.cache import atomic_path
+from metrics.errors import TrainingError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[int, int, str], None]
+"""Called as `report(steps done, steps in all, what was measured last)`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left.
+
+    Attributes:
+        training: with the final weights.
+        model: the weights file of the last checkpoint.
+        values: of the last validation; empty when there was none.
+    """
+
+    training: Training
+    model: Path
+    values: dict[str, float]
+
+
+def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
+    """Fabric on this process, or on all that torchrun started, launched.
+
+    Args:
+        precision: a key of PRECISIONS.
+        device: "cpu" or "cuda"; None: a GPU when there is one.
+    """
+    import os
+
+    from lightning.fabric import Fabric
+
+    accelerator = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
+    many = local * nodes > 1
+    chosen: Any = PRECISIONS[precision]
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if many else "auto",
+        precision=chosen,
+    )
+    fabric.launch()
+    return fabric
+
+
+def train(
+    plan: Plan,
+    out: Path,
+    *,
+    data: TrainingData | None = None,
+    fabric: Fabric | None = None,
+    workers: int = 0,
+    report: Report | None = None,
+    data_progress: DataProgress | None = None,
+) -> Trained:
+    """Trains under `plan`, from the newest checkpoint in `out` if there is one.
+
+    The result is the same, bit for bit on one machine, however often it was interrupted and resumed.
+
+    Args:
+        plan: what to do.
+        out: folder of this training: the plan, checkpoints, log.
+        data: opened data; None: as the plan says.
+        fabric: launched; None: made here.
+        workers: processes that read ahead.
+        report: called after every logged step.
+        data_progress: called while data are prepared.
+
+    Raises:
+        TrainingError: the plan and `out` do not fit, or a loss is not finite; the last good checkpoint is named.
+        MethodError: the configuration does not fit the data.
+        DataError: the data cannot be had.
+        KeyboardInterrupt: it was interrupted; a checkpoint was written first.
+    """
+    training = plan.build()
+    fabric = fabric or make_fabric(plan.loop.precision)
+    world = World(fabric.global_rank, fabric.world_size)
+    _check_shares(plan, world)
+    if world.first:
+        _store_plan(plan, out)
+    opened = data or _opened(plan, world, data_progress)
+    for network in training.networks.values():
+        network.to(fabric.device)
+    engine = FabricEngine(fabric, training.optimizers, plan.loop.steps, plan.loop.accumulate)
+    feed = Feed(
+        opened.training,
+        plan.data,
+        training.inputs,
+        plan.loop.batch_size,
+        plan.loop.seed,
+        fabric.device,
+        world,
+        workers,
+        data_progress,
+    )
+    average = None if plan.loop.ema is None else Average(training.networks[PREDICTOR], plan.loop.ema)
+    checkpoints = Checkpoints(out / "checkpoints", plan)
+    return _Loop(plan, out, training, opened, fabric, world, engine, feed, average, checkpoints, report).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        training: Training,
+        data: TrainingData,
+        fabric: Fabric,
+        world: World,
+        engine: FabricEngine,
+        feed: Feed,
+        average: Average | None,
+        checkpoints: Checkpoints,
+        report: Report | None,
+    ) -> None:
+        self.plan, self.loop, self.out, self.training = plan, plan.loop, out, training
+        self.fabric, self.world, self.engine, self.feed = fabric, world, engine, feed
+        self.average, self.checkpoints, self.report = average, checkpoints, report
+        self.facts = {"commit": provenance.commit(), "data": data.training.content_hash, "seed": plan.loop.seed}
+        self.progress = Progress(0, 0.0, feed.loader.state_dict())
+        self.values: dict[str, float] = {}
+        newest = checkpoints.newest()
+        if newest is not None:
+            self.progress = checkpoints.restore(newest, training, average)
+            feed.loader.load_state_dict(dict(self.progress.loader))
+            self._scaler(self.progress.scaler)
+            log.info("going on from %s", newest)
+        self.validator = None
+        if world.first and data.validation is not None and self.loop.validate_every:
+            self.validator = Validator(data.validation, plan, training.inputs, fabric.device)
+        self.journal = Journal(out, self.progress.iteration) if world.first else None
+
+    def run(self) -> Trained:
+        """Steps until the plan's last."""
+        try:
+            with _interruptible() as interrupted:
+                for done in self._steps():
+                    stop = self._agreed(done, interrupted())
+                    validate = bool(self.loop.validate_every) and self._due(done, self.loop.validate_every)
+                    if validate or stop or self._due(done, self.loop.checkpoint_every):
+                        self.engine.check_finite()
+                        best = self._validate(done) if validate else False
+                        self._write(best)
+                    if stop:
+                        raise KeyboardInterrupt
+        except TrainingError as error:
+            good = self.checkpoints.newest()
+            raise TrainingError(
+                f"{error}. The last good checkpoint is {good or 'none: it failed before the first'}. "
+                "Lower the learning rate or use precision fp32, with another --out, or look at the data."
+            ) from error
+        finally:
+            if self.journal is not None:
+                self.journal.close()
+        self.world.barrier()
+        newest = self.checkpoints.newest()
+        if newest is None:
+            raise TrainingError(
+                f"no checkpoint can be read in {self.checkpoints.folder}, which all processes must share"
+            )
+        return Trained(self.training, newest / "model.safetensors", self.values)
+
+    def _steps(self) -> Iterator[int]:
+        """Takes one step after the other and yields how many are done."""
+        done = first = self.progress.iteration
+        started, spent = time.perf_counter(), self.progress.seconds
+        while done < self.loop.steps:
+            for batch in self.feed.loader:
+                self.engine.iteration, self.engine.epoch = done, self.feed.loader.epoch
+                parts = self.feed.ready(batch).parts(self.loop.accumulate)
+                with self.fabric.autocast():
+                    scalars = self.training.step(parts, self.engine)
+                if self.average is not None:
+                    self.average.update(done)
+                done += 1
+                seconds = time.perf_counter() - started
+                self.progress = Progress(
+                    done, spent + seconds, self.feed.loader.state_dict(), self.progress.best, self._scaler()
+                )
+                if self._due(done, self.loop.log_every):
+                    self._log(done, scalars, (done - first) / seconds)
+                yield done
+                if done == self.loop.steps:
+                    return
+
+    def _log(self, done: int, scalars: dict[str, Tensor], rate: float) -> None:
+        if self.journal is None:
+            return
+        names = list(scalars)
+        numbers = torch.stack([scalars[name].float() for name in names]).tolist()  # one wait for all of them
+        self.engine.check_finite()
+        values = dict(zip(names, numbers, strict=True))
+        self.journal.write(done, "train", {**values, "steps_per_second": rate, "seconds": self.progress.seconds})
+        if self.report is not None:
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
+            self.report(done, self.loop.steps, shown)
+
+    def _validate(self, done: int) -> bool:
+        """Validates in the first process; whether it is the best so far."""
+        if self.validator is None or self.journal is None:
+            return False
+        if self.average is not None:
+            self.average.swap()
+        try:
+            self.values, picture = self.validator(self.training.method())
+        finally:
+            if self.average is not None:
+                self.average.swap()
+        self.journal.write(done, "validation", self.values)
+        self.journal.picture(done, "truth above prediction", picture)
+        value, best = self.values[self.loop.best], self.progress.best
+        if METRICS.get(self.loop.best).card.higher_is_better:
+            better = best is None or value > best
+        else:
+            better = best is None or value < best
+        if better and math.isfinite(value):
+            progress = self.progress
+            self.progress = Progress(progress.iteration, progress.seconds, progress.loader, value, progress.scaler)
+            return True
+        return False
+
+    def _write(self, best: bool) -> None:
+        if self.world.first:
+            path = self.checkpoints.write(self.training, self.average, self.progress, self.facts, self.loop.keep)
+            if best:
+                self.checkpoints.keep_best(path)
+        self.world.barrier()
+
+    def _due(self, done: int, every: int) -> bool:
+        """Whether something is due that is to happen after `every` steps (0: never) and at the end."""
+        return done == self.loop.steps or (every > 0 and done % every == 0)
+
+    def _agreed(self, done: int, interrupted: bool) -> bool:
+        """Whether to stop. Several processes ask each other now and then, for they must stop after the same step."""
+        if self.world.size == 1:
+            return interrupted
+        if not self._due(done, self.loop.log_every):
+            return False
+        asked = torch.tensor(float(interrupted), device=self.fabric.device)
+        torch.distributed.all_reduce(asked)
+        return bool(asked > 0)
+
+    def _scaler(self, state: Any = None) -> dict[str, Any] | None:
+        """The state of the gradient scaler of fp16; with `state`, sets it first."""
+        precision: Any = self.fabric.strategy.precision
+        if state is not None:
+            precision.load_state_dict(dict(state))
+        return dict(precision.state_dict()) or None
+
+
+def _check_shares(plan: Plan, world: World) -> None:
+    share = plan.loop.batch_size // world.size
+    if plan.loop.batch_size % world.size or share % plan.loop.accumulate:
+        raise TrainingError(
+            f"loop.batch_size {plan.loop.batch_size} cannot be cut into equal parts for {world.size} processes with "
+            f"{plan.loop.accumulate} parts each; take a multiple of {world.size * plan.loop.accumulate}"
+        )
+
+
+def _store_plan(plan: Plan, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / "plan.json"
+    if target.is_file():
+        before = Plan(**json.loads(target.read_text()))
+        if before.identity != plan.identity:
+            different = [
+                f"{section}.{key}: {old.get(key)!r} there, {value!r} here"
+                for section in ("model", "data", "loop")
+                for old, new in [(before.model_dump()[section], plan.model_dump()[section])]
+                for key, value in new.items()
+                if old.get(key) != value
+            ]
+            raise TrainingError(
+                f"{out} holds a training under another plan ({'; '.join(different) or 'another method'}). "
+                "Give the same settings to go on, or another --out to start anew."
+            )
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(plan.model_dump(mode="json"), indent=1))
+
+
+def _opened(plan: Plan, world: World, progress: DataProgress | None) -> TrainingData:
+    """The first process prepares the data, the others wait for it."""
+    if not world.first:
+        world.barrier()
+    opened = open_training_data(plan.data, progress)
+    if world.first:
+        world.barrier()
+    return opened
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first interrupt or termination signal into a request to stop after the step; a second one stops now."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        log.info("stopping after this step; once more to stop at once")
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,180 @@
+"""From a plan's data to the batches of a training, and the clips held out for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from bench.data.augment import Augmentation, augment, training_batch
+from bench.data.batch import ClipBatch
+from bench.data.interface import ClipRef, DataSet, Progress
+from bench.data.loader import ClipLoader
+from bench.data.registry import DATASETS, open_dataset
+from bench.distributed import World
+from bench.flow import FlowSource
+from bench.training.plan import DataPlan
+from methods.interface import Clip, clip_generator
+from methods.training import TrainingBatch
+from metrics.cache import hash_of
+from metrics.errors import TrainingError
+
+
+class Subset:
+    """Some clips of a data set."""
+
+    def __init__(self, dataset: DataSet, refs: Sequence[ClipRef], name: str) -> None:
+        self._dataset, self._refs, self.name = dataset, list(refs), f"{dataset.name}/{name}"
+        self.skipped = dataset.skipped
+
+    @property
+    def content_hash(self) -> str:
+        """Of the whole set and the ids of this part."""
+        return hash_of([self._dataset.content_hash, [ref.clip_id for ref in self._refs]])
+
+    def clips(self) -> Sequence[ClipRef]:
+        """The clips of this part, in the order of the whole."""
+        return list(self._refs)
+
+    def load(self, clip_id: str) -> Clip:
+        """One clip."""
+        return self._dataset.load(clip_id)
+
+    def describe(self) -> str:
+        """One line."""
+        return f"{len(self._refs)} clips of: {self._dataset.describe()}"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The clips to learn from and those held out.
+
+    Attributes:
+        training, validation: disjoint, no source in both; validation is None when the plan holds nothing out.
+    """
+
+    training: DataSet
+    validation: DataSet | None
+
+
+def open_training_data(plan: DataPlan, progress: Progress | None = None) -> TrainingData:
+    """Opens the training split of a plan's data set and holds the validation clips out of it.
+
+    Sources are held out in an order drawn from their names, until there are enough clips; when that takes more clips
+    than asked for, the last source gives only a part, and the rest of it is left out of both.
+
+    Raises:
+        DataError, RegistryError: the data cannot be opened.
+        TrainingError: too few sources to hold any out.
+    """
+    splits = DATASETS.get(plan.dataset).splits if plan.dataset in DATASETS else ()
+    whole = open_dataset(
+        plan.dataset,
+        size=plan.size,
+        length=plan.context + plan.horizon,
+        frame_rate=plan.frame_rate,
+        max_clips=plan.clips,
+        clips_per_source=plan.clips_per_source,
+        seed=plan.seed,
+        split="train" if "train" in splits else None,
+        progress=progress,
+    )
+    if plan.validation_clips == 0:
+        return TrainingData(whole, None)
+    refs = list(whole.clips())
+    sources = sorted({ref.source for ref in refs}, key=_lot)
+    held: list[ClipRef] = []
+    out: set[str] = set()
+    for source in sources:
+        if len(held) >= plan.validation_clips:
+            break
+        held += [ref for ref in refs if ref.source == source]
+        out.add(source)
+    kept = [ref for ref in refs if ref.source not in out]
+    if not kept:
+        raise TrainingError(
+            f"{plan.dataset} has {len(refs)} clips of {len(sources)} sources; holding {plan.validation_clips} out "
+            "leaves nothing to learn from: take a smaller data.validation_clips"
+        )
+    held = sorted(held[: plan.validation_clips], key=lambda ref: ref.clip_id)
+    return TrainingData(Subset(whole, kept, "training"), Subset(whole, held, "validation"))
+
+
+class Feed:
+    """The batches of a training in this process.
+
+    Args:
+        dataset: clips to learn from.
+        plan: the plan's data.
+        inputs: of the training: "poke", "tracks".
+        batch_size: clips of one iteration over all processes.
+        seed: of order, augmentation and pokes.
+        device: where the batches go.
+        world: this process among its peers.
+
+    Raises:
+        TrainingError: the batch cannot be shared equally by the processes.
+        DataError: too few clips, or flow that cannot be had.
+    """
+
+    def __init__(
+        self,
+        dataset: DataSet,
+        plan: DataPlan,
+        inputs: frozenset[str],
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        world: World,
+        workers: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        if batch_size % world.size:
+            raise TrainingError(
+                f"loop.batch_size {batch_size} cannot be shared equally by {world.size} processes; "
+                f"take a multiple of {world.size}"
+            )
+        self._plan, self._device, self._total = plan, device, batch_size
+        self._first = batch_size // world.size * world.rank
+        flow = FlowSource(dataset, plan.flow, context=plan.context) if "poke" in inputs else None
+        if flow is not None:
+            if world.first:
+                flow.prepare(progress)
+            world.barrier()
+        self._pokes = flow is not None
+        self.loader = ClipLoader(
+            dataset,
+            batch_size // world.size,
+            workers=workers,
+            seed=seed,
+            shuffle=True,
+            drop_last=True,
+            pin_memory=device.type == "cuda",
+            flow=flow,
+            world=world,
+        )
+
+    def ready(self, batch: ClipBatch) -> TrainingBatch:
+        """A batch of the loader as a step takes it."""
+        plan, seed = self._plan, self.loader.epoch_seed
+        if self._pokes:
+            made = training_batch(batch, self._device, plan.poke, seed, plan.context, plan.augmentation)
+        else:
+            settings = plan.augmentation or Augmentation(colour=0, geometry=0)
+            made = augment(replace(batch, poke=None, flow=None).to(self._device), settings, seed)
+        return TrainingBatch(
+            frames=made.frames,
+            context=plan.context,
+            clip_ids=made.clip_ids,
+            seed=seed,
+            frame_rate=plan.frame_rate or 10.0,
+            poke=made.poke if self._pokes else None,
+            flow=made.flow,
+            first=self._first,
+            total=self._total,
+        )
+
+
+def _lot(source: str) -> int:
+    return int(torch.randint(2**62, (1,), generator=clip_generator(0, f"validation/{source}")))

@@ -1,0 +1,222 @@
+"""A plan says all that a training depends on: the method's configuration, the data, the loop. It is kept beside the
+checkpoints, and a training goes on only under the plan that it began with."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.data.augment import Augmentation
+from bench.flow import EXACT, FLOWS
+from bench.pokes import PokeRule
+from methods.training import TRAININGS, Recipe, Training
+from metrics.base import METRICS
+from metrics.cache import hash_of
+from metrics.errors import TrainingError
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+"""Our names of precisions, and Fabric's."""
+
+
+class DataPlan(BaseModel):
+    """What is learned from.
+
+    Attributes:
+        dataset: registered name, or a folder; its training split where it has one.
+        size: side of the frames, px.
+        context: frames up to x0.
+        horizon: frames after x0.
+        frame_rate: frames per second; None: the data set's own.
+        clips: most clips used; None: all.
+        clips_per_source: clips drawn from each source; None: as many as fit without overlap.
+        flow: flow from which pokes are drawn: an estimator, or "exact" where the data carry it.
+        poke: how pokes are drawn, for methods that take them.
+        augmentation: None: none.
+        validation_clips: clips held out of the training split, whole sources at a time, for validation.
+        seed: of the choice of clips.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = "sim-plants"
+    size: int = Field(64, ge=16, le=1024)
+    context: int = Field(1, ge=1)
+    horizon: int = Field(10, ge=1)
+    frame_rate: float | None = Field(None, gt=0)
+    clips: int | None = Field(None, ge=1)
+    clips_per_source: int | None = Field(None, ge=1)
+    flow: str = EXACT
+    poke: PokeRule = PokeRule()
+    augmentation: Augmentation | None = None
+    validation_clips: int = Field(32, ge=0)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _flow_exists(self) -> Self:
+        if self.flow != EXACT and self.flow not in FLOWS:
+            FLOWS.get(self.flow)  # raises with near matches
+        if self.poke.count > 1:
+            raise ValueError("poke: training takes one poke a clip; leave out count")
+        return self
+
+
+class LoopPlan(BaseModel):
+    """How long and how it is learned.
+
+    Attributes:
+        steps: iterations.
+        batch_size: clips of one iteration, over all processes together.
+        accumulate: parts in which a process computes its share of the batch, to save memory.
+        precision: of the arithmetic: "fp32", "bf16" or "fp16" (mixed).
+        ema: decay of the moving average of the predictor's weights, which is then what is saved and validated.
+        validate_every, checkpoint_every, log_every: in iterations; 0: only at the end.
+        validation_metrics: metrics of the validation.
+        best: the validation metric whose best checkpoint is kept besides the newest ones.
+        keep: newest checkpoints kept.
+        seed: of weights, order and noise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(10_000, ge=1)
+    batch_size: int = Field(10, ge=1)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema: float | None = Field(None, gt=0, lt=1)
+    validate_every: int = Field(1000, ge=0)
+    checkpoint_every: int = Field(500, ge=0)
+    log_every: int = Field(10, ge=1)
+    validation_metrics: tuple[str, ...] = ("lpips_alex", "fvd", "psnr")
+    best: str = "lpips_alex"
+    keep: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in self.validation_metrics:
+            if name not in METRICS:
+                METRICS.get(name)  # raises with near matches
+        if self.validate_every and self.best not in self.validation_metrics:
+            raise ValueError(f"best: expected one of {', '.join(self.validation_metrics)}, found {self.best!r}")
+        return self
+
+
+FREE = ("validate_every", "checkpoint_every", "log_every", "keep")
+"""Fields of the loop that may change when a training goes on: they do not move what a step computes."""
+
+
+class Plan(BaseModel):
+    """Everything that a training depends on.
+
+    Attributes:
+        method: name in the registry of trainings.
+        recipe: named configuration that it started from.
+        model: the method's configuration, as plain values.
+        data, loop: see there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    recipe: str
+    model: dict[str, Any]
+    data: DataPlan
+    loop: LoopPlan
+
+    def config(self) -> Any:
+        """The method's configuration, typed."""
+        return TRAININGS.get(self.method).Config(**self.model)
+
+    def build(self) -> Training:
+        """The training, with fresh weights.
+
+        Raises:
+            MethodError: the configuration does not fit the clips.
+        """
+        training: Any = TRAININGS.get(self.method)
+        built: Training = training(self.config(), seed=self.loop.seed)
+        built.check(self.data.size, self.data.context, self.data.horizon)
+        return built
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that moves what a step computes."""
+        content = self.model_dump(mode="json")
+        content["loop"] = {key: value for key, value in content["loop"].items() if key not in FREE}
+        return hash_of(content)[:12]
+
+
+def make_plan(method: str, recipe: str | None = None, pairs: Sequence[str] = (), data: str | None = None) -> Plan:
+    """The plan of a recipe with what the user replaces.
+
+    Args:
+        method: name of a trainable method.
+        recipe: one of its recipes; None: "small" where there is one, else the first.
+        pairs: "SECTION.FIELD=VALUE" with section model, data or loop; values are read as TOML, bare words as text.
+        data: data set or folder in place of the recipe's.
+
+    Raises:
+        RegistryError: no such method.
+        TrainingError: no such recipe or field, or a value out of range.
+    """
+    training = TRAININGS.get(method)
+    name = recipe or ("small" if "small" in training.recipes else next(iter(training.recipes)))
+    if name not in training.recipes:
+        near = difflib.get_close_matches(name, training.recipes, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise TrainingError(f"{method} has no recipe {name!r}; {hint}there are: {', '.join(training.recipes)}")
+    chosen: Recipe = training.recipes[name]
+    sections: dict[str, dict[str, Any]] = {
+        "model": chosen.model.model_dump(mode="json"),
+        "data": dict(chosen.data),
+        "loop": dict(chosen.loop),
+    }
+    if data is not None:
+        sections["data"]["dataset"] = data
+    known: dict[str, type[BaseModel]] = {"model": training.Config, "data": DataPlan, "loop": LoopPlan}
+    for pair in pairs:
+        _replace(sections, pair, known)
+    try:
+        model = training.Config(**sections["model"]).model_dump(mode="json")
+        return Plan(
+            method=method,
+            recipe=name,
+            model=model,
+            data=DataPlan(**sections["data"]),
+            loop=LoopPlan(**sections["loop"]),
+        )
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise TrainingError(f"the plan for {method} is not valid: {'; '.join(faults)}") from error
+
+
+def _replace(sections: dict[str, dict[str, Any]], pair: str, known: Mapping[str, type[BaseModel]]) -> None:
+    key, sign, text = pair.partition("=")
+    section, _, field = key.partition(".")
+    name, *inner = field.split(".")
+    if not sign or section not in known or not name:
+        raise TrainingError(f"--set {pair!r}: expected SECTION.FIELD=VALUE with section {', '.join(known)}")
+    if name not in known[section].model_fields:
+        near = difflib.get_close_matches(name, known[section].model_fields, n=1)
+        hint = f"did you mean {section}.{near[0]}? " if near else ""
+        fields = ", ".join(known[section].model_fields)
+        raise TrainingError(f"--set {pair!r}: {section} has no field {name!r}; {hint}there are: {fields}")
+    place = sections[section]
+    for deeper in inner:
+        held = place.get(name) or {}
+        place[name] = held.model_dump(mode="json") if isinstance(held, BaseModel) else dict(held)
+        place, name = place[name], deeper
+    place[name] = _value(text)
+
+
+def _value(text: str) -> Any:
+    if text == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,259 @@
+"""The training loop: exact resume, processes, parts, checkpoints, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import DriftingDiscs
+from peers.tiny_training import TinyTraining
+from safetensors.torch import load_file
+
+from bench.flow import DEFAULT
+from bench.train import train
+from bench.training.engine import Average
+from bench.training.feed import TrainingData, open_training_data
+from bench.training.journal import read_journal
+from bench.training.plan import DataPlan, Plan, make_plan
+from methods.training import TRAININGS
+from methods.weights_file import load_weights
+from metrics.errors import MethodError, TrainingError
+
+BASE = (f"data.flow={DEFAULT}", "loop.validate_every=0", "loop.log_every=1", "loop.checkpoint_every=5")
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", TinyTraining)
+
+
+def plan(*pairs: str, recipe: str | None = None) -> Plan:
+    return make_plan("tiny", recipe, [*BASE, *pairs])
+
+
+def data() -> TrainingData:
+    return TrainingData(DriftingDiscs(18, length=11), DriftingDiscs(6, length=11, name="held-out"))
+
+
+def run(out: Path, *pairs: str, **options: Any) -> Path:
+    return train(plan(*pairs), out, data=data(), **options).model.parent
+
+
+def state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return {**load_file(checkpoint / "state.safetensors"), **load_file(checkpoint / "model.safetensors")}
+
+
+def assert_same(first: Path, second: Path, **tolerance: float) -> None:
+    one, other = state(first), state(second)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=0, atol=tolerance.get("atol", 0), msg=key)
+
+
+def interrupt_at(step: int, number: int) -> Any:
+    def report(done: int, total: int, text: str) -> None:
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    return report
+
+
+@pytest.mark.parametrize("step", [1, 6, 11])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, step: int) -> None:
+    whole = run(tmp_path / "whole", "loop.ema=0.9")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", "loop.ema=0.9", report=interrupt_at(step, signal.SIGINT))
+    assert (tmp_path / "cut/checkpoints" / f"step-{step:08d}").is_dir()
+    assert_same(whole, run(tmp_path / "cut", "loop.ema=0.9"))
+    numbers = [[e["iteration"] for e in read_journal(tmp_path / name / "log.jsonl")] for name in ("whole", "cut")]
+    assert numbers[0] == numbers[1] == list(range(1, 13))
+
+
+def test_going_on_from_an_older_checkpoint_repeats_the_steps_after_it(tmp_path: Path) -> None:
+    whole = run(tmp_path / "run")
+    shutil.copytree(whole, tmp_path / "kept")
+    shutil.rmtree(whole)
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000010"]
+    assert_same(run(tmp_path / "run"), tmp_path / "kept")
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(tmp_path / "run")
+    shutil.copytree(whole, tmp_path / "kept")
+    with (whole / "state.safetensors").open("r+b") as stream:
+        stream.seek(-3, os.SEEK_END)
+        stream.write(b"\xff")
+    assert_same(run(tmp_path / "run"), tmp_path / "kept")
+    assert "step-00000012 is damaged (state.safetensors has another sha256" in caplog.text
+
+
+def test_parts_add_up_to_the_whole_batch(tmp_path: Path) -> None:
+    one, two = (run(tmp_path / str(n), "loop.steps=4", f"loop.accumulate={n}") for n in (1, 2))
+    assert_same(one, two, atol=1e-6)
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    pairs = ("loop.steps=4", "model.max_norm=0.05")
+    whole = run(tmp_path / "one", *pairs)
+    tests = Path(__file__).parent.parent
+    script = tests / "peers" / "train_in_processes.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    done = subprocess.run(
+        [*command, str(tmp_path / "two"), *BASE, *pairs], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same(whole, tmp_path / "two/checkpoints/step-00000004", atol=1e-6)
+
+
+def test_gradients_reach_the_parameters_of_their_optimiser_only(tmp_path: Path) -> None:
+    trained = train(plan("loop.steps=1"), tmp_path, data=data()).training
+    # The predictor's loss runs through the critic, whose gradients must be those of its own step still.
+    critic = TinyTraining(trained.config, 0).networks["critic"]
+    moved = [
+        p.detach() - q.detach()
+        for p, q in zip(trained.networks["critic"].parameters(), critic.parameters(), strict=True)
+    ]
+    for parameter, step in zip(trained.networks["critic"].parameters(), moved, strict=True):
+        torch.testing.assert_close(step, -trained.config.lr * parameter.grad)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"'predictor' is not finite at or before iteration 7.*step-00000005"):
+        run(tmp_path, "model.break_at=7")
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
+    assert all(value.isfinite().all() for value in state(tmp_path / "checkpoints/step-00000005").values())
+
+
+def test_validation_keeps_the_best_and_writes_pictures(tmp_path: Path) -> None:
+    pairs = ("loop.validate_every=4", 'loop.validation_metrics=["psnr", "ssim"]', "loop.best=psnr", "loop.ema=0.5")
+    done = train(plan(*pairs), tmp_path, data=data())
+    entries = [e for e in read_journal(tmp_path / "log.jsonl") if e["kind"] == "validation"]
+    assert [e["iteration"] for e in entries] == [4, 8, 12]
+    assert done.values == {"psnr": entries[-1]["psnr"], "ssim": entries[-1]["ssim"]}
+    best = json.loads((tmp_path / "checkpoints/best/state.json").read_text())
+    top = max(entries, key=lambda e: e["psnr"])
+    assert (best["iteration"], best["best"]) == (top["iteration"], top["psnr"])
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_average_is_the_recursion(tmp_path: Path) -> None:
+    module = torch.nn.Linear(1, 1, bias=False)
+    average = Average(module, 0.75)
+    value = expected = module.weight.item()
+    for n in range(30):
+        with torch.no_grad():
+            module.weight.fill_(float(n))
+        average.update(n)
+        decay = min(0.75, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * n
+    assert float(average.tensors["weight"]) == pytest.approx(expected, rel=1e-6)
+    assert value != expected
+    average.swap()
+    assert module.weight.item() == pytest.approx(expected, rel=1e-6)
+    average.swap()
+    assert module.weight.item() == 29
+
+
+def test_the_model_file_says_what_it_is(tmp_path: Path) -> None:
+    found = load_weights(run(tmp_path) / "model.safetensors", "tiny")
+    assert found.config == {"width": 4, "lr": 0.01, "noise": 0.05, "max_norm": None, "break_at": None}
+    assert (found.facts["recipe"], found.facts["steps"]) == ("small", 12)
+    with pytest.raises(MethodError, match="expected weights of 'poking', found 'tiny'"):
+        load_weights(found.path, "poking")
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    run(tmp_path, "loop.checkpoint_every=2", "loop.keep=3")
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [f"step-{n:08d}" for n in (8, 10, 12)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (("loop.batchsize=3",), r"did you mean loop.batch_size\?"),
+        (("lr=3",), "expected SECTION.FIELD=VALUE with section model, data, loop"),
+        (("loop.steps=0",), "steps: Input should be greater than or equal to 1"),
+        (("model.width=wide",), "width: Input should be a valid integer"),
+        (
+            ("loop.validate_every=5", "loop.best=ssim"),
+            "best: expected one of lpips_alex, fvd, psnr, found 'ssim'|expected one of",
+        ),
+        (("data.poke.foreground=partz",), "foreground"),
+    ],
+)
+def test_a_plan_that_is_not_valid(pairs: tuple[str, ...], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        plan(*pairs)
+
+
+def test_recipes_and_overrides() -> None:
+    found = plan("model.lr=0.5", "data.augmentation.hue=[0.0, 0.1]", "data.poke.background=0.25", recipe="clipped")
+    assert (found.recipe, found.model["lr"], found.model["max_norm"]) == ("clipped", 0.5, 0.1)
+    assert found.data.augmentation is not None
+    assert found.data.augmentation.hue == (0.0, 0.1)
+    assert found.data.poke.background == 0.25
+    with pytest.raises(TrainingError, match=r"no recipe 'smal'; did you mean 'small'\?"):
+        plan(recipe="smal")
+
+
+def test_a_configuration_that_does_not_fit_the_data_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match="expected at most 64 px, found 128"):
+        run(tmp_path / "out", "data.size=128")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(TrainingError, match=r"model: |lr: 0\.01 there, 0\.5 here"):
+        run(tmp_path, "model.lr=0.5")
+    run(tmp_path, "loop.log_every=3", "loop.keep=1")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="take a multiple of 3"):
+        run(tmp_path, "loop.accumulate=3")
+
+
+def test_a_full_disk_leaves_the_older_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bench.training.checkpoints as module
+
+    real, calls = module.save_file, []
+
+    def full(*arguments: Any, **keywords: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(*arguments, **keywords)
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(
+        TrainingError, match=r"step-00000010 cannot be written \(No space left on device\).*step-00000005"
+    ):
+        run(tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
+
+
+def test_sources_are_held_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    import bench.training.feed as module
+
+    discs = DriftingDiscs(20)
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: discs)
+    found = open_training_data(DataPlan(dataset="discs", validation_clips=7))
+    assert found.validation is not None
+    held, kept = found.validation.clips(), found.training.clips()
+    assert len(held) == 7
+    assert not {ref.source for ref in held} & {ref.source for ref in kept}
+    # Three clips a source: three sources give nine clips, two of which are in neither.
+    assert len(kept) in (11, 12)
+    assert open_training_data(DataPlan(dataset="discs", validation_clips=7)).validation.clips() == held
+    with pytest.raises(TrainingError, match="leaves nothing to learn from"):
+        open_training_data(DataPlan(dataset="discs", validation_clips=20))
