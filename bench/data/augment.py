@@ -187,7 +187,18 @@ def _moved(batch: ClipBatch, rows: list[int], motions: list[tuple[float, int, in
     if parts is not None:
         parts = parts.clone()
         parts[rows] = _sampled(parts[rows][:, None].float(), grid, "nearest")[:, 0].to(parts.dtype)
-    return replace(batch, frames=frames, flow=flow, parts=parts, poke=poke)
+    tracks = batch.tracks
+    if tracks is not None:
+        tracks = tracks.clone()
+        tracks[rows] = _moved_points(tracks[rows], values[:, 0], values[:, 1:], height, width)
+    return replace(batch, frames=frames, flow=flow, parts=parts, poke=poke, tracks=tracks)
+
+
+def _moved_points(points: Tensor, angle: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
+    """Where the content at `points` `[B, k, T, 2]`, (x, y) in px, is after the motion; perhaps outside the picture."""
+    centre = points.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    turned = _turned((points - centre).movedim(-1, 1), angle).movedim(1, -1)
+    return turned + centre + shift[:, None, None, :]
 
 
 def _sampled(image: Tensor, grid: Tensor, mode: str) -> Tensor:

@@ -22,6 +22,7 @@ class ClipBatch:
         flow: float32 `[B, 2, H, W]`: (dx, dy) in px from x0 to the last frame.
         parts: uint8 `[B, H, W]`: part ids of x0, 0 is the background.
         poke: the pokes `[B, 2]`: those that a rule drew, or those that the clips carry.
+        tracks: float32 `[B, k, T + 1, 2]`: (x, y) in px of k points in x0..xT.
     """
 
     frames: Tensor
@@ -29,6 +30,7 @@ class ClipBatch:
     flow: Tensor | None = None
     parts: Tensor | None = None
     poke: Poke | None = None
+    tracks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -51,15 +53,22 @@ class ClipBatch:
             flow=None if self.flow is None else change(self.flow),
             parts=None if self.parts is None else change(self.parts),
             poke=poke,
+            tracks=None if self.tracks is None else change(self.tracks),
         )
 
 
-def batch_of(clips: Sequence[Clip], flow: Sequence[Tensor] | None = None, poke: Poke | None = None) -> ClipBatch:
+def batch_of(
+    clips: Sequence[Clip],
+    flow: Sequence[Tensor] | None = None,
+    poke: Poke | None = None,
+    tracks: Tensor | None = None,
+) -> ClipBatch:
     """A batch of `clips`; what not all of them have is left out.
 
     Args:
         flow: the flow of each, `[2, H, W]`.
         poke: their pokes; None: those that they carry.
+        tracks: chosen tracks, `[B, k, T + 1, 2]`.
 
     Raises:
         DataError: clips of different shapes.
@@ -81,4 +90,5 @@ def batch_of(clips: Sequence[Clip], flow: Sequence[Tensor] | None = None, poke: 
         flow=None if flow is None else torch.stack(list(flow)),
         parts=torch.stack(parts) if len(parts) == len(clips) else None,
         poke=poke,
+        tracks=tracks,
     )

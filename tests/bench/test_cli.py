@@ -135,3 +135,37 @@ def test_records_say_where_they_come_from(bench, videos, tmp_path):
     assert provenance["seed"] == 0
     assert record["protocol"]["dataset"] == "folder:videos"
     assert record["metrics"]["lpips_alex"]["weights"]
+
+
+def test_train_then_train_again_goes_on(bench, videos, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    from peers.tiny_training import TinyTraining
+
+    from methods.training import TRAININGS
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", TinyTraining)
+    options = ["--data", videos, "--out", tmp_path / "out", "--device", "cpu", "--set", "data.flow=dis"]
+    options += ["--set", "loop.validate_every=0", "--set", "data.validation_clips=2", "--set", "loop.batch_size=2"]
+    status, _, err = bench("train", "tiny", *options, "--set", "data.augmentation.hue=[0.0, 0.1]")
+    assert status == 0, err
+    status, out, err = bench("train", "tiny", *options, "--set", "data.augmentation.hue=[0.0, 0.1]")
+    assert status == 0, err
+    assert out.strip().endswith("out/checkpoints/step-00000012/model.safetensors")
+    assert "going on from" in caplog.text
+    status, _, err = bench("train", "tiny", *options, "--set", "model.lr=0.5")
+    assert status == 1
+    assert "holds a training under another plan" in err
+    assert "lr: 0.01 there, 0.5 here" in err
+    status, _, err = bench("train", "tiny", "--set", "loop.step=3")
+    assert (status, err.startswith("error: --set 'loop.step=3'")) == (1, True)
+
+
+def test_trainings_are_listed_with_their_recipes(bench, monkeypatch):
+    from peers.tiny_training import TinyTraining
+
+    from methods.training import TRAININGS
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", TinyTraining)
+    status, out, _ = bench("trainings")
+    assert status == 0
+    assert re.search(r"tiny: .*\n  small    for tests\n", out)

@@ -209,6 +209,30 @@ def test_true_pokes_move_with_the_picture() -> None:
     assert 0 <= y < size
 
 
+def test_tracks_move_with_the_picture() -> None:
+    """A bright blob drawn around a tracked point is found where the track says, in every frame."""
+    axis = torch.arange(48.0)
+    places = torch.tensor([[20.0, 18.0], [23.0, 21.0], [25.0, 27.0]])
+    blobs = torch.exp(
+        -((axis[None, None, :] - places[:, 0, None, None]) ** 2 + (axis[None, :, None] - places[:, 1, None, None]) ** 2)
+        / 8
+    )
+    frames = (blobs[:, None].expand(-1, 3, -1, -1) * 255).byte()[None].repeat(6, 1, 1, 1, 1)
+    batch = ClipBatch(frames, tuple(f"clip{row}" for row in range(6)), tracks=places[None, None].repeat(6, 1, 1, 1))
+    moved = augment(batch, GEOMETRY, 3)
+    assert moved.tracks is not None
+    weight = moved.frames[:, :, 0]
+    found = torch.stack(
+        [
+            (weight * axis).sum((-2, -1)) / weight.sum((-2, -1)),
+            (weight * axis[:, None]).sum((-2, -1)) / weight.sum((-2, -1)),
+        ],
+        dim=-1,
+    )
+    torch.testing.assert_close(found, moved.tracks[:, 0], atol=0.15, rtol=0)
+    assert (moved.tracks - batch.tracks).abs().max() > 2
+
+
 def test_a_training_batch_is_poked_after_it_was_augmented() -> None:
     frames, flow = frames_of(6), torch.randn(6, 2, 32, 32, generator=torch.Generator().manual_seed(0)) * 4
     rule = PokeRule(background=0.5)
