@@ -25,6 +25,7 @@ from bench.protocol import Protocol
 from bench.record import Arrays, DataFacts, LoadedRecord, MethodFacts, Provenance, SetResult
 from bench.scoring import Scorer, check_prediction, merge, select
 from bench.store import RunKey, Store
+from bench.tracks import tracks_of
 from methods.interface import ChecksClips, Clip, Conditioning, Method, MethodCard, TruthMethod
 from metrics.errors import DataError, MethodError, RecordError, VideoError
 
@@ -104,12 +105,14 @@ def check_fit(card: MethodCard, protocol: Protocol) -> None:
     """Checks that a method can do what the protocol asks.
 
     Raises:
-        MethodError: too few context frames, no poke, or a size or horizon that it cannot predict.
+        MethodError: too few context frames, no poke, no tracks, or a size or horizon that it cannot predict.
     """
     if protocol.context < card.min_context:
         raise MethodError(f"{card.name} needs {card.min_context} context frames, the protocol shows {protocol.context}")
     if "poke" in card.inputs and protocol.poke is None:
         raise MethodError(f"{card.name} takes a poke, the protocol gives none; add `poke` to the protocol")
+    if "tracks" in card.inputs and protocol.tracks is None:
+        raise MethodError(f"{card.name} takes tracks, the protocol gives none; add `tracks` to the protocol")
     if card.sizes is not None and protocol.size not in card.sizes:
         raise MethodError(f"{card.name} predicts {sorted(card.sizes)} px, the protocol has {protocol.size} px")
     if card.horizons is not None and protocol.horizon not in card.horizons:
@@ -128,7 +131,7 @@ def condition(
             predicted are x0: nothing is to move.
 
     Raises:
-        DataError: a clip has another shape than the protocol says, or no poke can be drawn.
+        DataError: a clip has another shape than the protocol says, or no poke or tracks can be drawn.
     """
     wanted = (protocol.length, 3, protocol.size, protocol.size)
     for clip in clips:
@@ -141,10 +144,13 @@ def condition(
     if protocol.poke is not None and flow is not None:
         poke = pokes_of(clips, flow, protocol.poke, protocol.seed)
         frames = still_targets(frames, poke, protocol.context)
+    tracks = None
+    if protocol.tracks is not None:
+        tracks = tracks_of(clips, protocol.tracks, protocol.seed, protocol.context, device)
     frames = frames.to(device).float() / 255
     context, target = frames[:, : protocol.context].contiguous(), frames[:, protocol.context :].contiguous()
     ids = tuple(clip.clip_id for clip in clips)
-    shown = Conditioning(context, ids, protocol.horizon, clips[0].frame_rate, poke)
+    shown = Conditioning(context, ids, protocol.horizon, clips[0].frame_rate, poke, tracks)
     return shown.to(device), target
 
 

@@ -125,7 +125,7 @@ def simulate_poke(
     inside = (slice(margin, height - margin), slice(margin, width - margin))
     vectors = flow.detach().cpu().double().numpy()
     bare = _scaled(np.hypot(vectors[0], vectors[1])[inside])
-    mask = None if rule.foreground == "none" else _foreground(rule, x0, parts, clip_id, margin)[inside]
+    mask = None if rule.foreground == "none" else foreground_mask(rule, x0, parts, clip_id, margin)[inside]
     generator = clip_generator(seed, f"poke/{clip_id}")
     beside = float(torch.rand(1, generator=generator)) < rule.background
     places, kind = candidates(bare, mask)
@@ -248,7 +248,12 @@ def still_targets(frames: Tensor, poke: DrawnPoke, context: int) -> Tensor:
     return target
 
 
-def _foreground(rule: PokeRule, x0: Tensor | None, parts: Tensor | None, clip_id: str, margin: int) -> Mask:
+def foreground_mask(rule: PokeRule, x0: Tensor | None, parts: Tensor | None, clip_id: str, margin: int) -> Mask:
+    """The object in x0 as `rule` looks for it, bool `[H, W]`; for a rule with a foreground.
+
+    Raises:
+        DataError: x0 or parts are missing.
+    """
     if rule.foreground == "parts":
         if parts is None:
             raise DataError(f"clip {clip_id} has no parts; use the foreground 'grabcut' or 'none'")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.flow import DEFAULT, EXACT, FLOWS
 from bench.pokes import PokeRule
+from bench.tracks import TrackRule
 from metrics.base import METRICS
 from metrics.cache import hash_of
 
 PROTOCOL_VERSION = 1
 """Rises when the meaning of a field changes; it is part of every hash."""
+
+LATER_FIELDS = ("tracks",)
+"""Fields that were added to this version: unset, they leave the hash as it was before."""
 
 Quantise = Literal["none", "round", "truncate"]
 
@@ -35,6 +39,7 @@ class Protocol(BaseModel):
         mode: "exact", or "fast" (half-precision I3D on a GPU).
         min_clips: fewest clips for which set metrics are given.
         poke: how the poke of each clip is chosen; None: methods get none.
+        tracks: how sparse trajectories are chosen; None: methods get none.
         flow: estimator of the flow from which pokes are chosen, or "exact" where the data carry it.
         seed: of the clip draw, the pokes, and every sample.
     """
@@ -54,6 +59,7 @@ class Protocol(BaseModel):
     mode: Literal["exact", "fast"] = "exact"
     min_clips: int = Field(16, ge=2)
     poke: PokeRule | None = None
+    tracks: TrackRule | None = None
     flow: str = DEFAULT
     seed: int = Field(0, ge=0)
 
@@ -80,9 +86,12 @@ class Protocol(BaseModel):
     @property
     def hash(self) -> str:
         """Twelve hex digits that change with every field and with every metric version."""
-        content = {
+        content: dict[str, Any] = {
             "protocol_version": PROTOCOL_VERSION,
             "metric_versions": self.versions(),
             **self.model_dump(mode="json"),
         }
+        for field in LATER_FIELDS:
+            if content[field] is None:
+                del content[field]
         return hash_of(content)[:12]

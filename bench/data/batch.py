@@ -57,18 +57,12 @@ class ClipBatch:
         )
 
 
-def batch_of(
-    clips: Sequence[Clip],
-    flow: Sequence[Tensor] | None = None,
-    poke: Poke | None = None,
-    tracks: Tensor | None = None,
-) -> ClipBatch:
+def batch_of(clips: Sequence[Clip], flow: Sequence[Tensor] | None = None, poke: Poke | None = None) -> ClipBatch:
     """A batch of `clips`; what not all of them have is left out.
 
     Args:
         flow: the flow of each, `[2, H, W]`.
         poke: their pokes; None: those that they carry.
-        tracks: chosen tracks, `[B, k, T + 1, 2]`.
 
     Raises:
         DataError: clips of different shapes.
@@ -90,5 +84,4 @@ def batch_of(
         flow=None if flow is None else torch.stack(list(flow)),
         parts=torch.stack(parts) if len(parts) == len(clips) else None,
         poke=poke,
-        tracks=tracks,
     )

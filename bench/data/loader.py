@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from bench.data.interface import DataSet, Progress
 from bench.distributed import World
 from bench.flow import FlowSource
 from bench.pokes import PokeRule, clip_poke, joined
+from bench.tracks import TrackRule, tracks_of
+from methods.interface import Clip
 from metrics.errors import DataError, PokeBenchError
 
 Job = tuple[int, list[int]]
@@ -47,6 +50,8 @@ class ClipLoader:
             `flow.prepare()` in the first one before the others come here, or each will do all the work.
         rule: draws pokes (from `flow`, unless it asks for true ones). For training with augmentation leave it out:
             pokes are drawn after augmentation, see `bench.data.augment.training_batch`.
+        tracks: draws sparse trajectories.
+        context: number of frames up to x0; tracks need it.
         world: this process among its peers.
         progress: see `FlowSource.prepare`.
 
@@ -66,6 +71,8 @@ class ClipLoader:
         pin_memory: bool = False,
         flow: FlowSource | None = None,
         rule: PokeRule | None = None,
+        tracks: TrackRule | None = None,
+        context: int = 1,
         world: World | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -85,15 +92,16 @@ class ClipLoader:
             flow.prepare(progress)
         self._data_hash = dataset.content_hash
         self.schedule = Schedule(len(ids), batch_size, seed, shuffle, drop_last, world)
+        uses_opencv = tracks is not None or (rule is not None and rule.foreground == "grabcut")
         self._loader: DataLoader[Any] = DataLoader(
-            _Reader(dataset, ids, flow, rule),
+            _Reader(dataset, ids, flow, rule, tracks, context),
             batch_size=None,
             sampler=self.schedule,
             num_workers=workers,
             collate_fn=_unchanged,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            worker_init_fn=_no_threads_of_opencv if rule is not None and rule.foreground == "grabcut" else None,
+            worker_init_fn=_no_threads_of_opencv if uses_opencv else None,
         )
 
     def __len__(self) -> int:
@@ -198,23 +206,39 @@ class Schedule(Sampler[Job]):
 class _Reader(Dataset[Any]):
     """Reads one batch; runs in the workers."""
 
-    def __init__(self, dataset: DataSet, ids: list[str], flow: FlowSource | None, rule: PokeRule | None) -> None:
+    def __init__(
+        self,
+        dataset: DataSet,
+        ids: list[str],
+        flow: FlowSource | None,
+        rule: PokeRule | None,
+        tracks: TrackRule | None,
+        context: int,
+    ) -> None:
         self._dataset, self._ids, self._flow, self._rule = dataset, ids, flow, rule
+        self._tracks, self._context = tracks, context
 
     def __getitem__(self, job: Job) -> ClipBatch | PokeBenchError:
         """The batch, or the error that kept it from being read: torch would bury its message in a traceback."""
         seed, rows = job
         try:
             clips = [self._dataset.load(self._ids[row]) for row in rows]
-            if self._flow is None:
-                return batch_of(clips)
-            source, fields = self._flow, [self._flow.of(clip) for clip in clips]
-            if self._rule is None:
-                return batch_of(clips, fields)
-            draws = [clip_poke(clip, source, self._rule, seed) for clip in clips]
-            return batch_of(clips, fields, joined(draws))
+            if self._tracks is not None:
+                tracks = tracks_of(clips, self._tracks, seed, self._context)
+                return replace(self._poked(clips, seed), tracks=tracks)
+            return self._poked(clips, seed)
         except PokeBenchError as error:
             return error
+
+    def _poked(self, clips: list[Clip], seed: int) -> ClipBatch:
+        """The clips as a batch, with flow and pokes where these are asked for."""
+        if self._flow is None:
+            return batch_of(clips)
+        source, fields = self._flow, [self._flow.of(clip) for clip in clips]
+        if self._rule is None:
+            return batch_of(clips, fields)
+        draws = [clip_poke(clip, source, self._rule, seed) for clip in clips]
+        return batch_of(clips, fields, joined(draws))
 
 
 def _unchanged(batch: Any) -> Any:

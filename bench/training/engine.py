@@ -55,6 +55,7 @@ class FabricEngine:
         if max_norm is not None:
             self._fabric.clip_gradients(nn.Module(), optimizer, max_norm=max_norm)
         optimizer.step()
+        torch.clear_autocast_cache()  # it holds half-precision copies of the weights from before this step
 
     def check_finite(self, where: str = "") -> None:
         """Waits for the device, and raises unless every loss so far was finite.

@@ -143,6 +143,8 @@ class Feed:
                 flow.prepare(progress)
             world.barrier()
         self._pokes = flow is not None
+        if flow is not None and "tracks" in inputs:
+            raise TrainingError("a training takes pokes or tracks, not both: pokes are drawn anew after augmentation")
         self.loader = ClipLoader(
             dataset,
             batch_size // world.size,
@@ -152,6 +154,8 @@ class Feed:
             drop_last=True,
             pin_memory=device.type == "cuda",
             flow=flow,
+            tracks=plan.tracks if "tracks" in inputs else None,
+            context=plan.context,
             world=world,
         )
 
@@ -171,6 +175,7 @@ class Feed:
             frame_rate=plan.frame_rate or 10.0,
             poke=made.poke if self._pokes else None,
             flow=made.flow,
+            tracks=made.tracks,
             first=self._first,
             total=self._total,
         )

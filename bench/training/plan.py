@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bench.data.augment import Augmentation
 from bench.flow import EXACT, FLOWS
 from bench.pokes import PokeRule
+from bench.tracks import TrackRule
 from methods.training import TRAININGS, Recipe, Training
 from metrics.base import METRICS
 from metrics.cache import hash_of
@@ -35,6 +36,7 @@ class DataPlan(BaseModel):
         clips_per_source: clips drawn from each source; None: as many as fit without overlap.
         flow: flow from which pokes are drawn: an estimator, or "exact" where the data carry it.
         poke: how pokes are drawn, for methods that take them.
+        tracks: how sparse trajectories are chosen, for methods that take them.
         augmentation: None: none.
         validation_clips: clips held out of the training split, whole sources at a time, for validation.
         seed: of the choice of clips.
@@ -51,6 +53,7 @@ class DataPlan(BaseModel):
     clips_per_source: int | None = Field(None, ge=1)
     flow: str = EXACT
     poke: PokeRule = PokeRule()
+    tracks: TrackRule = TrackRule(source="exact")
     augmentation: Augmentation | None = None
     validation_clips: int = Field(32, ge=0)
     seed: int = Field(0, ge=0)

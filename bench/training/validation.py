@@ -44,6 +44,7 @@ class Validator:
             clips_per_source=None,
             samples=1,
             poke=data.poke.model_copy(update={"background": 0.0}) if "poke" in inputs else None,
+            tracks=data.tracks if "tracks" in inputs else None,
             flow=data.flow,
             seed=data.seed,
         )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from conftest import DriftingDiscs
 from peers.tiny_training import TinyTraining
 from safetensors.torch import load_file
 
+from bench.data.loader import epoch_seed
 from bench.flow import DEFAULT
+from bench.tracks import TrackRule, tracks_of
 from bench.train import train
 from bench.training.engine import Average
 from bench.training.feed import TrainingData, open_training_data
 from bench.training.journal import read_journal
 from bench.training.plan import DataPlan, Plan, make_plan
+from methods.interface import Poke
 from methods.training import TRAININGS
 from methods.weights_file import load_weights
 from metrics.errors import MethodError, TrainingError
@@ -257,3 +261,42 @@ def test_sources_are_held_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_training_data(DataPlan(dataset="discs", validation_clips=7)).validation.clips() == held
     with pytest.raises(TrainingError, match="leaves nothing to learn from"):
         open_training_data(DataPlan(dataset="discs", validation_clips=20))
+
+
+def test_a_training_on_tracks_is_given_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracks of a clip reach the step, moved as its picture was; validation gives them to the method."""
+    seen = []
+
+    class OnTracks(TinyTraining):
+        inputs = frozenset({"tracks"})
+
+        def step(self, parts: Any, engine: Any) -> dict[str, torch.Tensor]:
+            seen.extend(zip(parts[0].clip_ids, parts[0].tracks, strict=True))
+            poke = Poke(parts[0].tracks[:, 0, 0], parts[0].tracks[:, 0, -1] - parts[0].tracks[:, 0, 0])
+            return super().step([replace(parts[0], poke=poke)], engine)
+
+        def method(self) -> Any:
+            method = super().method()
+            predict = method.predict
+
+            def from_tracks(conditioning: Any, samples: int, seed: int) -> torch.Tensor:
+                assert conditioning.tracks.shape == (len(conditioning.clip_ids), 3, 11, 2)
+                poke = Poke(conditioning.tracks[:, 0, 0], conditioning.tracks[:, 0, -1])
+                return predict(replace(conditioning, poke=poke), samples, seed)
+
+            method.predict = from_tracks
+            return method
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", OnTracks)
+    pairs = ["loop.steps=3", "data.tracks.source=flow", "data.tracks.count=3", "loop.validate_every=3"]
+    pairs += ['loop.validation_metrics=["psnr"]', "loop.best=psnr"]
+    discs = data()
+    train(plan(*pairs), tmp_path / "plain", data=discs)
+    assert len(seen) == 12
+    clip = discs.training.load(seen[0][0])
+    rule = TrackRule(count=3)
+    torch.testing.assert_close(seen[0][1], tracks_of([clip], rule, epoch_seed(0, 0), 1)[0])
+    first = dict(seen)
+    seen.clear()
+    train(plan(*pairs, "data.augmentation.colour=0", "data.augmentation.geometry=1"), tmp_path / "moved", data=discs)
+    assert all((first[clip_id] - found).abs().max() > 0.1 for clip_id, found in seen)
