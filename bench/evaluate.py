@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,7 @@ from bench.flow import FlowSource
 from bench.pokes import pokes_of, still_targets
 from bench.protocol import Protocol
 from bench.record import Arrays, DataFacts, LoadedRecord, MethodFacts, Provenance, SetResult
+from bench.response import ControlScorer
 from bench.scoring import Scorer, check_prediction, merge, select
 from bench.store import RunKey, Store
 from bench.tracks import tracks_of
@@ -189,7 +191,7 @@ def _compute(
     mine = [batch for batch in mine if any(todo[method.card.name].intersection(batch) for method in methods)]
     if not mine:
         return
-    scorer = Scorer(protocol, device)
+    scorer, control = Scorer(protocol, device), ControlScorer(protocol, device)
     for method in methods:
         if todo[method.card.name]:
             method.prepare(device)
@@ -206,6 +208,7 @@ def _compute(
         started = time.perf_counter()
         with torch.inference_mode():
             reference = scorer.reference(target)
+            known = control.truth(clips, conditioning, target)
         reference_seconds = time.perf_counter() - started
         for method in methods:
             name = method.card.name
@@ -219,6 +222,8 @@ def _compute(
             predicted = time.perf_counter()
             with torch.inference_mode():
                 arrays = scorer.score(pred, select(reference, rows, len(batch)))
+                again = partial(_again, method, target[rows], protocol)
+                arrays |= control.score(pred, target[rows], shown, known and known.select(rows), again)
             if shown.poke is not None:
                 arrays["poke/location"] = shown.poke.location.cpu().numpy()
                 arrays["poke/displacement"] = shown.poke.displacement.cpu().numpy()
@@ -230,6 +235,10 @@ def _compute(
             finished += len(rows)
             if progress is not None:
                 progress(finished, total)
+
+
+def _again(method: AnyMethod, truth: Tensor, protocol: Protocol, conditioning: Conditioning) -> Tensor:
+    return predict(method, conditioning, truth, protocol.samples, protocol.seed)
 
 
 def _loaded(dataset: DataSet, batches: list[list[str]]) -> Iterator[tuple[list[str], list[Clip]]]:
@@ -264,6 +273,7 @@ def _assemble(
             "same command again. With several machines, the store must be a folder that all of them share."
         )
     arrays = merge([(ids, values) for ids, values, _ in parts], clip_ids)
+    arrays = ControlScorer(scorer.protocol, torch.device("cpu")).finish(arrays, sources)
     heads = [facts for _, _, facts in parts]
     card = method.card
     record: dict[str, Any] = {

@@ -15,7 +15,7 @@ from metrics.cache import hash_of
 PROTOCOL_VERSION = 1
 """Rises when the meaning of a field changes; it is part of every hash."""
 
-LATER_FIELDS = ("tracks",)
+LATER_FIELDS = ("tracks", "tracker")
 """Fields that were added to this version: unset, they leave the hash as it was before."""
 
 Quantise = Literal["none", "round", "truncate"]
@@ -41,6 +41,7 @@ class Protocol(BaseModel):
         poke: how the poke of each clip is chosen; None: methods get none.
         tracks: how sparse trajectories are chosen; None: methods get none.
         flow: estimator of the flow from which pokes are chosen, or "exact" where the data carry it.
+        tracker: estimator of the motion in predictions, for the metrics of control; None: there are none.
         seed: of the clip draw, the pokes, and every sample.
     """
 
@@ -61,6 +62,7 @@ class Protocol(BaseModel):
     poke: PokeRule | None = None
     tracks: TrackRule | None = None
     flow: str = DEFAULT
+    tracker: str | None = None
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -72,6 +74,13 @@ class Protocol(BaseModel):
                 METRICS.get(name)  # raises with near matches
         if self.flow != EXACT and self.flow not in FLOWS:
             FLOWS.get(self.flow)  # raises with near matches
+        control = [name for name in self.metrics if METRICS.get(name).card.kind == "clip"]
+        if control and (self.poke is None or self.tracker is None):
+            raise ValueError(
+                f"{control[0]} measures how pokes are followed: give poke, and a tracker such as {DEFAULT!r}"
+            )
+        if self.tracker is not None and self.tracker not in FLOWS:
+            FLOWS.get(self.tracker)  # raises with near matches
         return self
 
     @property

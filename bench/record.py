@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 Arrays = dict[str, np.ndarray]
-"""Array name -> array. "frame/METRIC" is float64 [N, S, T]; "features/EXTRACTOR/pred" and ".../target" are
+"""Array name -> array. "frame/METRIC" is float64 [N, S, T]; "clip/METRIC" is float64 [N, S], NaN where it is not
+defined; "features/EXTRACTOR/pred" and ".../target" are
 float32 [N, D], of sample 0; "poke/location" and "poke/displacement" are float32 [N, 2], px, where there were
 pokes. The first axis follows `clip_ids`."""
 
@@ -52,7 +53,7 @@ class MetricFacts(_Frozen):
     """The metric's card as it was when the record was made."""
 
     title: str
-    kind: Literal["frame", "set"]
+    kind: Literal["frame", "clip", "set"]
     version: int
     convention: str
     higher_is_better: bool
@@ -143,6 +144,10 @@ class LoadedRecord:
     def frame_values(self, metric: str) -> np.ndarray:
         """Values of a frame metric, float64 [N, S, T]: clips, samples, frames x1..xT."""
         return self.arrays[f"frame/{metric}"]
+
+    def clip_values(self, metric: str) -> np.ndarray:
+        """Values of a clip metric, float64 [N, S], NaN where it is not defined."""
+        return self.arrays[f"clip/{metric}"]
 
     def rows(self) -> pd.DataFrame:
         """One row per clip, sample and frame: clip, source, sample, frame (1..T), one column a frame metric."""

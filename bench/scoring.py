@@ -39,6 +39,8 @@ class Scorer:
             if card.kind == "set" and protocol.horizon < card.min_frames:
                 self.refused[name] = f"needs {card.min_frames} frames, the protocol has {protocol.horizon}"
                 continue
+            if card.kind == "clip":
+                continue
             metric = METRICS.get(name)(device=device, mode=protocol.mode)
             if card.kind == "frame":
                 self.frame[name] = metric

@@ -143,7 +143,9 @@ def build_table(title: str, records: Sequence[LoadedRecord]) -> Table:
 
 
 def clip_values(record: LoadedRecord, metric: str) -> np.ndarray:
-    """Mean over frames of a frame metric, float64 [N, S]; infinite PSNR counts as PSNR_CAP."""
+    """Values of a clip metric, or means over frames of a frame metric, float64 [N, S]; PSNR counts up to PSNR_CAP."""
+    if record.facts.metrics[metric].kind == "clip":
+        return record.clip_values(metric)
     values = record.frame_values(metric)
     if record.facts.metrics[metric].unit == "dB":
         values = np.minimum(values, PSNR_CAP)
@@ -206,10 +208,13 @@ def _given(record: LoadedRecord) -> str:
 
 def _cell(record: LoadedRecord, column: Column) -> Cell:
     facts = record.facts
-    if facts.metrics[column.metric].kind == "frame":
+    if facts.metrics[column.metric].kind != "set":
         best = column.reduction.startswith("best")
         values = over_samples(clip_values(record, column.metric), column.higher_is_better, best)
-        return Cell(mean_interval(values, facts.sources))
+        defined = np.flatnonzero(~np.isnan(values))
+        if not len(defined):
+            return Cell(refused="it is not defined for any of the clips")
+        return Cell(mean_interval(values[defined], [facts.sources[row] for row in defined]))
     result = facts.set_results[column.metric]
     value = result.bias_corrected if column.reduction == CORRECTED else result.value
     if result.refused or value is None:
@@ -250,6 +255,11 @@ def _notes(records: Sequence[LoadedRecord]) -> list[str]:
         f"Data: {facts.data.description}. Content {facts.data.content_hash[:12]}.",
         f"In brackets: {LEVEL:.0%} intervals. Frame metrics: mean over frames, then over clips, BCa bootstrap over "
         "sources. Set metrics: group jackknife over sources.",
+        *(
+            [f"Motion is measured by {protocol.tracker!r} flow; the row of the truth shows its error."]
+            if protocol.tracker
+            else []
+        ),
         *(f"{m.title} (version {m.version}): {m.convention}." for m in facts.metrics.values()),
     ]
     if any(m.kind == "set" for m in facts.metrics.values()) and clips < FEW_CLIPS:
@@ -281,6 +291,10 @@ def _row_notes(record: LoadedRecord) -> list[str]:
     if facts.method.notes:
         notes.append(f"{title}: {facts.method.notes}")
     for name, metric in facts.metrics.items():
+        if metric.kind == "clip":
+            undefined = int(np.isnan(record.clip_values(name)).any(1).sum())
+            if undefined:
+                notes.append(f"{title}: {metric.title} is not defined for {undefined} clips, which are left out of it.")
         if metric.unit == "dB":
             capped = int((record.frame_values(name) > PSNR_CAP).sum())
             if capped:

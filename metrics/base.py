@@ -1,4 +1,7 @@
-"""The two kinds of metric as the harness sees them, and the registry that lists them."""
+"""The kinds of metric as the harness sees them, and the registry that lists them.
+
+The third kind, "clip", is in `metrics/control_metrics.py`.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ class SetMetric(Protocol):
 def _fault(found: Any) -> str:
     if not isinstance(getattr(found, "card", None), MetricCard):
         return "it has no attribute `card` of type MetricCard"
-    wanted = ("reference", "score") if found.card.kind == "frame" else ("features", "value")
+    wanted = {"frame": ("reference", "score"), "clip": ("score",), "set": ("features", "value")}[found.card.kind]
     missing = [name for name in wanted if not callable(getattr(found, name, None))]
     return f"it lacks {', '.join(missing)}" if missing else ""
 
@@ -90,3 +93,17 @@ METRICS.register("lpips_alex", "metrics.lpips:LPIPSAlex", "LPIPS v0.1, AlexNet, 
 METRICS.register("lpips_vgg", "metrics.lpips:LPIPSVGG", "LPIPS v0.1, VGG16, per frame")
 METRICS.register("fvd", "metrics.fvd:FVD", "Frechet video distance, I3D Kinetics-400 logits")
 METRICS.register("kvd", "metrics.kvd:KVD", "kernel video distance, unbiased polynomial MMD on the same features")
+for _name, _class, _summary in (
+    ("endpoint_error", "EndpointError", "distance of the poked point from its target, px"),
+    ("direction_error", "DirectionError", "angle between the motion of the poked point and the poke, degrees"),
+    ("poke_share", "PokeShare", "share of the poke that the poked point follows"),
+    ("dose_slope", "DoseSlope", "how the response grows with the length of the poke"),
+    ("leakage", "Leakage", "motion of pixels that truly stay still, px"),
+    ("flow_error", "FlowError", "end-point error of the motion over all pixels, px"),
+    ("zero_stillness", "ZeroStillness", "share of pixels that stay under a poke of no length"),
+    ("beside_stillness", "BesideStillness", "share of pixels that stay under a poke beside the object"),
+    ("moving_lpips", "MovingLPIPS", "LPIPS (Alex) of the moving region"),
+    ("moving_psnr", "MovingPSNR", "PSNR of the moving region, dB"),
+    ("retrieval", "Retrieval", "whether the response is nearest to the truth of its own poke"),
+):
+    METRICS.register(_name, f"metrics.control_metrics:{_class}", _summary)

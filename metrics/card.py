@@ -14,7 +14,7 @@ class MetricCard:
     Attributes:
         name: identifier in records and on the command line ("lpips_alex").
         title: column header ("LPIPS (Alex)").
-        kind: "frame" gives one value a frame, "set" one value for two sets of clips.
+        kind: "frame" gives one value a frame, "clip" one a clip, "set" one value for two sets of clips.
         version: rises with every change that moves values.
         convention: the definition in one line, with its source.
         higher_is_better: direction.
@@ -28,7 +28,7 @@ class MetricCard:
 
     name: str
     title: str
-    kind: Literal["frame", "set"]
+    kind: Literal["frame", "clip", "set"]
     version: int
     convention: str
     higher_is_better: bool

@@ -1,0 +1,163 @@
+"""How methods answer their pokes: motion measured in predictions, beside the truth, for the metrics of control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.flow import FLOWS
+from bench.pokes import PokeRule, simulate_poke
+from bench.protocol import Protocol
+from bench.record import Arrays
+from methods.interface import Clip, Conditioning, Poke
+from metrics.base import METRICS
+from metrics.control import flow_at
+from metrics.control_metrics import DOSES, ControlMetric, Response, Retrieval, needed
+from metrics.control_retrieval import retrieval_accuracy
+
+Predict = Callable[[Conditioning], Tensor]
+"""A checked prediction `[B, S, T, 3, H, W]` for a conditioning."""
+
+RETRIEVAL = Retrieval.card.name
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a batch.
+
+    Attributes:
+        flow: `[B, 2, H, W]`, px, from x0 to the last true frame.
+        exact: whether it is exact.
+        beside: a poke beside the object for each clip; None unless a metric needs it.
+    """
+
+    flow: Tensor
+    exact: bool
+    beside: Poke | None
+
+    def select(self, rows: Sequence[int]) -> Truth:
+        """The clips at `rows` alone."""
+        kept = list(rows)
+        beside = self.beside and Poke(self.beside.location[kept], self.beside.displacement[kept])
+        return Truth(self.flow[kept], self.exact, beside)
+
+
+class ControlScorer:
+    """The clip metrics of a protocol.
+
+    Args:
+        protocol: with a poke rule and a tracker where it names clip metrics.
+        device: where flow estimators that use a GPU work.
+    """
+
+    def __init__(self, protocol: Protocol, device: torch.device) -> None:
+        self.metrics: dict[str, ControlMetric] = {
+            name: METRICS.get(name)(device=device) for name in protocol.metrics if METRICS.get(name).card.kind == "clip"
+        }
+        self._needs = needed(list(self.metrics.values()))
+        self._context, self._seed, self._rule = protocol.context, protocol.seed, protocol.poke
+        self._tracker = FLOWS.get(protocol.tracker)(device) if protocol.tracker is not None else None
+
+    def truth(self, clips: Sequence[Clip], conditioning: Conditioning, target: Tensor) -> Truth | None:
+        """What is known of a batch; None where the protocol has no clip metrics.
+
+        The flow is exact where every clip of the batch carries it.
+        """
+        if not self.metrics:
+            return None
+        carried = [clip.flow for clip in clips if clip.flow is not None]
+        exact = len(carried) == len(clips)
+        flow = torch.stack(carried) if exact else self._measured(conditioning.x0, target[:, -1])
+        beside = self._beside(clips, flow) if "beside" in self._needs else None
+        return Truth(flow, exact, beside)
+
+    def score(
+        self, pred: Tensor, target: Tensor, conditioning: Conditioning, truth: Truth | None, predict: Predict
+    ) -> Arrays:
+        """The values "clip/NAME", float64 `[B, S]`, of predictions `[B, S, T, 3, H, W]`.
+
+        Args:
+            predict: called for further pokes, where a metric needs them.
+        """
+        if truth is None or conditioning.poke is None:
+            return {}
+        poke = conditioning.poke
+        doses, beside = torch.tensor(DOSES, device=poke.displacement.device), truth.beside
+        others = {
+            factor: self._repoked(conditioning, poke.displacement * factor, predict) for factor in self._factors()
+        }
+        aside = None if beside is None else predict(replace(conditioning, poke=beside))
+        flow = truth.flow.to(target.device)
+        values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
+        coarse = []
+        for sample in range(pred.shape[1]):
+            measured = self._measured(conditioning.x0, pred[:, sample, -1]).to(target.device)
+            by_factor = {
+                f: self._measured(conditioning.x0, p[:, sample, -1]).to(target.device) for f, p in others.items()
+            }
+            by_factor[1.0] = measured
+            point = poke.location[:, None]
+            response = Response(
+                pred=pred[:, sample],
+                target=target,
+                location=poke.location,
+                displacement=poke.displacement,
+                flow=measured,
+                true_flow=flow,
+                exact=truth.exact,
+                doses=poke.displacement[:, None] * doses[:, None] if "doses" in self._needs else None,
+                dose_responses=(
+                    torch.cat([flow_at(by_factor[factor], point) for factor in DOSES], 1)
+                    if "doses" in self._needs
+                    else None
+                ),
+                still=by_factor.get(0.0),
+                beside=None
+                if aside is None
+                else self._measured(conditioning.x0, aside[:, sample, -1]).to(target.device),
+            )
+            for name, metric in self.metrics.items():
+                values[name].append(metric.score(response))
+            coarse.append(Retrieval.coarse(measured))
+        arrays: Arrays = {f"clip/{name}": torch.stack(found, 1).cpu().numpy() for name, found in values.items()}
+        if RETRIEVAL in self.metrics:
+            arrays["response/pred"] = torch.stack(coarse, 1).cpu().numpy()
+            arrays["response/truth"] = Retrieval.coarse(flow).cpu().numpy()
+        return arrays
+
+    def finish(self, arrays: Arrays, sources: Sequence[str]) -> Arrays:
+        """The arrays of all clips, with what only all of them together give."""
+        if RETRIEVAL not in self.metrics:
+            return arrays
+        pred, truth = (torch.from_numpy(arrays[f"response/{kind}"]) for kind in ("pred", "truth"))
+        found = [retrieval_accuracy(pred[:, sample], truth, sources) for sample in range(pred.shape[1])]
+        return {**arrays, f"clip/{RETRIEVAL}": np.stack([values.numpy() for values in found], 1)}
+
+    def _factors(self) -> list[float]:
+        factors = [factor for factor in DOSES if factor != 1] if "doses" in self._needs else []
+        return [*factors, 0.0] if "still" in self._needs else factors
+
+    def _repoked(self, conditioning: Conditioning, displacement: Tensor, predict: Predict) -> Tensor:
+        assert conditioning.poke is not None
+        return predict(replace(conditioning, poke=Poke(conditioning.poke.location, displacement)))
+
+    def _measured(self, first: Tensor, last: Tensor) -> Tensor:
+        assert self._tracker is not None
+        return self._tracker.estimate(first.clamp(0, 1), last.clamp(0, 1))
+
+    def _beside(self, clips: Sequence[Clip], flow: Tensor) -> Poke:
+        """A place beside the object, with the vector of a pixel that moves."""
+        parts = all(clip.parts is not None for clip in clips)
+        foreground = self._rule.foreground if self._rule is not None else "none"
+        rule = PokeRule(background=1.0, foreground="parts" if parts else foreground)
+        draws = [
+            simulate_poke(
+                flow[row], clip.frames[self._context - 1], rule, self._seed, f"beside/{clip.clip_id}", clip.parts
+            )
+            for row, clip in enumerate(clips)
+        ]
+        return Poke(torch.cat([draw.location for draw in draws]), torch.cat([draw.displacement for draw in draws]))

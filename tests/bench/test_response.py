@@ -1,0 +1,140 @@
+"""Metrics of control in the harness, on a picture whose motion is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.data.interface import ClipRef
+from bench.evaluate import evaluate
+from bench.pokes import PokeRule
+from bench.protocol import Protocol
+from bench.store import Store
+from bench.tables import build_table
+from methods.baselines import CopyLastFrame, NoisyTruth, backward_warp
+from methods.interface import Clip, Conditioning, MethodCard, clip_generator
+from metrics.errors import ProtocolError
+
+METRICS = (
+    "endpoint_error", "direction_error", "poke_share", "dose_slope", "leakage", "flow_error", "zero_stillness",
+    "beside_stillness", "moving_lpips", "moving_psnr", "retrieval",
+)  # fmt: skip
+STEPS = ((4.0, 0.0), (0.0, 4.0), (-4.0, 0.0), (0.0, -4.0))
+
+
+class SlidingSquare:
+    """A textured square on a textured ground; four clips of one scene, in which it slides four ways. Flow is exact."""
+
+    name, size, skipped = "square", 64, ()
+    content_hash = "0"
+
+    def clips(self) -> Sequence[ClipRef]:
+        return [ClipRef(f"scene{scene}@{way}", f"scene{scene}") for scene in range(2) for way in range(4)]
+
+    def describe(self) -> str:
+        return "a square"
+
+    def load(self, clip_id: str) -> Clip:
+        scene, _, way = clip_id.partition("@")
+        generator = clip_generator(0, scene)
+        ground, square = (smooth(generator, self.size) for _ in range(2))
+        frames = []
+        for t in range(11):
+            dx, dy = (round(step * t / 10 * 2) / 2 for step in STEPS[int(way)])
+            moved = backward_warp(square[None], torch.tensor([-dx, -dy])[None, :, None, None].expand(-1, -1, 64, 64))[0]
+            frame = ground.clone()
+            top, left = round(20 + dy), round(20 + dx)
+            frame[:, top : top + 24, left : left + 24] = moved[:, top : top + 24, left : left + 24]
+            frames.append(frame)
+        parts = torch.zeros(64, 64, dtype=torch.uint8)
+        parts[20:44, 20:44] = 1
+        flow = parts[None].float() * torch.tensor(STEPS[int(way)])[:, None, None]
+        video = (torch.stack(frames) * 255).round().byte()
+        return Clip(video, clip_id, scene, 10.0, flow=flow, parts=parts)
+
+
+def smooth(generator: torch.Generator, size: int) -> Tensor:
+    coarse = torch.rand(1, 3, size // 4, size // 4, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)[0]
+
+
+class MovesEverything:
+    """Shifts the whole picture along the poke."""
+
+    card = MethodCard(name="everything", title="Everything", revision="1", inputs=frozenset({"context", "poke"}))
+
+    def prepare(self, device: torch.device) -> None:
+        pass
+
+    def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
+        assert conditioning.poke is not None
+        frames = []
+        for t in range(1, conditioning.horizon + 1):
+            shift = -conditioning.poke.displacement * t / conditioning.horizon
+            frames.append(backward_warp(conditioning.x0, shift[:, :, None, None].expand(-1, -1, 64, 64)))
+        return torch.stack(frames, 1)[:, None]
+
+
+@pytest.fixture(scope="module")
+def means(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    protocol = Protocol(
+        dataset="square",
+        context=1,
+        metrics=METRICS,
+        poke=PokeRule(foreground="parts"),
+        flow="exact",
+        tracker="dis",
+    )
+    methods = [NoisyTruth(sigma=0.0), CopyLastFrame(), MovesEverything()]
+    folder = tmp_path_factory.mktemp("store")
+    records = evaluate(methods, SlidingSquare(), protocol, Store(folder), batch_size=3)
+    table = build_table("T", records)
+    assert "Motion is measured by 'dis' flow" in table.markdown()
+    frame = table.frame()
+    assert {"8"} == set(frame["clips"].astype(str))
+    return {name: dict(zip(part["metric"], part["value"], strict=True)) for name, part in frame.groupby("method")}
+
+
+def test_the_truth_shows_the_error_of_the_tracker(means: dict[str, dict[str, float]]) -> None:
+    truth = means["Truth + noise (0)"]
+    assert truth["endpoint_error"] < 0.5
+    assert truth["direction_error"] < 5
+    assert truth["poke_share"] == pytest.approx(1, abs=0.1)
+    assert truth["leakage"] < 0.25
+    assert (truth["moving_lpips"], truth["moving_psnr"], truth["retrieval"]) == (0, 100, 1)
+
+
+def test_a_still_prediction_does_not_respond(means: dict[str, dict[str, float]]) -> None:
+    still = means["Copy last frame"]
+    assert still["endpoint_error"] == pytest.approx(4)
+    assert still["poke_share"] == still["dose_slope"] == still["leakage"] == 0
+    assert still["zero_stillness"] == still["beside_stillness"] == 1
+    assert still["retrieval"] == pytest.approx(0.25)
+    assert still["direction_error"] != still["direction_error"]
+
+
+def test_moving_everything_follows_the_poke_and_is_punished_by_leakage(means: dict[str, dict[str, float]]) -> None:
+    found = means["Everything"]
+    assert found["endpoint_error"] < 0.5
+    assert found["dose_slope"] == pytest.approx(1, abs=0.1)
+    assert found["poke_share"] == pytest.approx(1, abs=0.1)
+    assert found["leakage"] > 3
+    assert found["zero_stillness"] == 1
+    assert found["beside_stillness"] < 0.1
+    assert found["flow_error"] > 8 * means["Truth + noise (0)"]["flow_error"]
+    assert found["moving_psnr"] > means["Copy last frame"]["moving_psnr"]
+
+
+def test_metrics_of_control_need_a_poke_and_a_tracker() -> None:
+    with pytest.raises(ValueError, match="leakage measures how pokes are followed: give poke, and a tracker"):
+        Protocol(dataset="a", metrics=("leakage",), poke=PokeRule())
+
+
+def test_the_error_is_one_of_the_program() -> None:
+    from bench.suite import load_suite
+
+    with pytest.raises(ProtocolError, match="leakage measures how pokes are followed"):
+        load_suite("reference", {"metrics": ["leakage"]})
