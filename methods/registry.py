@@ -39,6 +39,13 @@ METHODS.register("copy-last-frame", "methods.baselines:CopyLastFrame", "repeats 
 METHODS.register("context-mean", "methods.baselines:ContextMean", "repeats the mean of the context frames")
 METHODS.register("flow-warp", "methods.baselines:FlowWarp", "moves x0 on at the velocity of the context")
 METHODS.register("noisy-truth", "methods.baselines:NoisyTruth", "the true frames plus Gaussian noise")
+METHODS.register("hao", "methods.hao.adapter:Hao", "Hao et al.: warps x0 along sparse trajectories (needs weights)")
+METHODS.register("poking", "methods.poking.adapter:Poking", "Blattmann et al.: x0 answers a poke (needs weights)")
+METHODS.register(
+    "ivrnn", "methods.ivrnn.adapter:IVRNN", "Castrejon et al.: VRNN with levels of latents (needs weights)"
+)
+METHODS.register("srvp", "methods.srvp.adapter:SRVP", "SRVP: stochastic latent residual dynamics (needs weights)")
+METHODS.register("savp", "methods.savp.adapter:Savp", "SAVP: latents, adversarial losses, moved pixels (needs weights)")
 METHODS.register("predictions", "methods.predictions:Predictions", "videos that another program wrote to disk")
 
 

@@ -182,3 +182,8 @@ def training_fault(found: Any) -> str:
 
 TRAININGS: Registry[type[Training]] = Registry("trainable method", "pokebench.trainings", training_fault)
 """Trainings by name of the method."""
+TRAININGS.register("hao", "methods.hao.objective:HaoTraining", "Hao et al.: x0 warped along sparse trajectories")
+TRAININGS.register("poking", "methods.poking.objective:PokingTraining", "Blattmann et al.: x0 answers a poke")
+TRAININGS.register("ivrnn", "methods.ivrnn.objective:IVRNNTraining", "Castrejon et al.: VRNN with levels of latents")
+TRAININGS.register("srvp", "methods.srvp.objective:SRVPTraining", "SRVP: stochastic latent residual dynamics")
+TRAININGS.register("savp", "methods.savp.objective:SavpTraining", "SAVP: stochastic adversarial video prediction")

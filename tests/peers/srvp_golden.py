@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ class Golden:
         channels, state, noise, k, skips, _, _, _, _, steps = (int(value) for value in self["config"])
         std, beta_y, beta_z, weight, rate = (float(value) for value in self["hparams"])
         return SRVPConfig(
-            recipe="golden",
+            name="golden",
             architecture=self.variant,
             skips=bool(skips),
             channels=channels,
@@ -123,3 +123,9 @@ class Golden:
         np.testing.assert_allclose(thinned, known, rtol=0, atol=tolerance * scale, err_msg=key)
         statistics = [array.mean(), array.std(), array.min(), array.max(), np.abs(array).mean()]
         np.testing.assert_allclose(statistics, self[f"{key}/stat"], rtol=0, atol=tolerance * scale, err_msg=key)
+
+
+@cache
+def golden_record(variant: str) -> Golden:
+    """The record, read and filled once."""
+    return Golden(variant)

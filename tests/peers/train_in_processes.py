@@ -1,4 +1,4 @@
-"""Runs the tiny training under torchrun; arguments: folder, then what the plan replaces."""
+"""Trains under torchrun; arguments: method, recipe, folder, then what the plan replaces."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,8 @@ from bench.training.plan import make_plan
 from methods.training import TRAININGS
 
 if __name__ == "__main__":
+    method, recipe, folder, *pairs = sys.argv[1:]
     TRAININGS.register("tiny", TinyTraining)
-    plan = make_plan("tiny", None, sys.argv[2:])
-    data = TrainingData(DriftingDiscs(18, length=11), None)
-    train(plan, Path(sys.argv[1]), data=data, fabric=make_fabric("fp32", "cpu"))
+    plan = make_plan(method, recipe, pairs)
+    data = TrainingData(DriftingDiscs(18, size=plan.data.size, length=11), None)
+    train(plan, Path(folder), data=data, fabric=make_fabric("fp32", "cpu"))

@@ -1,0 +1,1 @@
+"""Hao, Huang, Belongie: Controllable Video Generation with Sparse Trajectories, CVPR 2018."""
