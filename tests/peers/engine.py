@@ -32,7 +32,7 @@ class PlainEngine:
         self.order.append(name)
         self.losses[name] = []
         for loss in losses:
-            self.losses[name].append(float(loss))
+            self.losses[name].append(loss.detach().item())
             torch.autograd.backward(loss / self.parts, inputs=parameters)
         if max_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, max_norm)

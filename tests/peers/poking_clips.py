@@ -79,7 +79,15 @@ def training(
     tensors: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float64, **changes: object
 ) -> PokingTraining:
     """A small training at 32 px whose feature extractor has random weights."""
-    values = {"size": 32, "width": 64, "min_side": 8, "perceptual": "vgg16", "horizon": 3, "gan_start": 0, **changes}
+    values: dict[str, object] = {
+        "size": 32,
+        "width": 64,
+        "min_side": 8,
+        "perceptual": "vgg16",
+        "horizon": 3,
+        "gan_start": 0,
+    }
+    values |= {"patch_frames": 6, **changes}
     config = PokingConfig.model_validate(values)
     made = PokingTraining(config, seed=0)
     for network in made.networks.values():

@@ -1,0 +1,1 @@
+"""SRVP: Stochastic Latent Residual Video Prediction (Franceschi et al., ICML 2020)."""
