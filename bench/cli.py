@@ -314,18 +314,20 @@ def _line_a_minute() -> Progress:
     """Progress for a log: a line of steps, rate and time left, once a minute."""
     import time
 
-    started = said = time.monotonic()
-    first: list[int] = []
+    began: list[tuple[float, int]] = []
+    said = time.monotonic()
 
     def report(done: int, total: int, text: str) -> None:
         nonlocal said
         now = time.monotonic()
-        first.append(done) if not first else None
+        if not began:
+            began.append((now, done))
+            return
         if now - said >= 60 or done == total:
             said = now
-            rate = (done - first[0]) / (now - started)
-            left = f", {(total - done) / rate / 60:.0f} min left" if rate > 0 else ""
-            logging.info("step %d of %d, %.2f a second%s: %s", done, total, rate, left, text)
+            rate = (done - began[0][1]) / (now - began[0][0])
+            left = (total - done) / rate / 60
+            logging.info("step %d of %d, %.3g a second, %.0f min left: %s", done, total, rate, left, text)
 
     return report
 
