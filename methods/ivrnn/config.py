@@ -1,0 +1,112 @@
+"""What there is to choose about an IVRNN, its sizes, and the recipes it is trained with."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from methods.training import Recipe
+
+Variant = Literal["hierarchical", "flat", "dense-prior"]
+"""The three released 64 px models: `vrnn_hier`, `vrnn` and `s2s_big_hier_v4` of the authors' program."""
+
+SIDE = 64
+SIDES = (64, 32, 16, 8, 4, 1)
+"""Side in px of the embedding of each level."""
+TOP = len(SIDES) - 1
+GROUPS = 16
+"""Groups of the normalisation in a ConvLSTM, hence what every width is a multiple of."""
+
+PAPER_WIDTHS = (64, 128, 256, 512, 512, 512)
+SMALL_WIDTHS = (16, 16, 32, 64, 64, 64)
+
+
+class Latent(NamedTuple):
+    """A level of latents: which embedding it belongs to, its channels, its side in px."""
+
+    level: int
+    channels: int
+    side: int
+
+
+class IVRNNConfig(BaseModel):
+    """Networks, objective and optimiser.
+
+    Attributes:
+        recipe: what the configuration is called in tables.
+        variant: "hierarchical": three levels of latents, each sees those above in the posterior alone.
+            "flat": the top level alone. "dense-prior": three levels, each sees those above in the posterior and in
+            the prior, as the paper describes.
+        context: number of context frames; the widths of the initial-state networks depend on it.
+        widths: channels of the six embeddings, from 64 px to 1 px.
+        top_latent: channels of the top latent; a dense prior has `widths[5]` there instead.
+        reconstruction: "l1", "l2" (squared error without 1/2) or "bce"; summed over time, channels and pixels.
+        divergence: "sampled" is the authors' estimate from one posterior sample, log q(z) - log p(z).
+            "closed-form" deviates from them: the same expectation with less variance.
+        beta: weight of the divergence.
+        beta_warmup: steps over which the weight rises linearly from 0; 0: none, the authors' default.
+        learning_rate: of Adam.
+        ramp_steps: steps over which the rate goes linearly to `learning_rate * clips / 16`, the authors' rule for
+            several processes; 0: it stays.
+        weight_decay: L2 inside Adam, on all parameters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = "paper"
+    variant: Variant = "hierarchical"
+    context: int = Field(default=2, ge=1)
+    widths: tuple[int, int, int, int, int, int] = PAPER_WIDTHS
+    top_latent: int = Field(default=10, ge=1)
+    reconstruction: Literal["l1", "l2", "bce"] = "l1"
+    divergence: Literal["sampled", "closed-form"] = "sampled"
+    beta: float = Field(default=1.0, ge=0)
+    beta_warmup: int = Field(default=0, ge=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    ramp_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+    @field_validator("widths")
+    @classmethod
+    def _widths_fit_the_norms(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if any(width < GROUPS or width % GROUPS for width in widths):
+            raise ValueError(f"expected widths that are multiples of {GROUPS}, found {list(widths)}")
+        if widths[TOP] == GROUPS:
+            raise ValueError(f"expected a last width of at least {2 * GROUPS}: at 1 px, norms of one channel are all 0")
+        return widths
+
+    @property
+    def dense_prior(self) -> bool:
+        """Whether the prior of a level sees the latents above."""
+        return self.variant == "dense-prior"
+
+    @property
+    def latents(self) -> tuple[Latent, ...]:
+        """The levels of latents, top first."""
+        top = Latent(TOP, self.widths[TOP] if self.dense_prior else self.top_latent, SIDES[TOP])
+        below = tuple(Latent(level, self.widths[level], SIDES[level]) for level in (3, 1))
+        return (top,) if self.variant == "flat" else (top, *below)
+
+
+def _recipes() -> dict[str, Recipe]:
+    variants: tuple[tuple[str, Variant, str], ...] = (
+        ("", "hierarchical", "three levels of latents"),
+        ("-flat", "flat", "one level of latents"),
+        ("-dense-prior", "dense-prior", "three levels of latents, dense prior"),
+    )
+    data = {"size": SIDE, "context": 2, "horizon": 10}
+    recipes = {}
+    for suffix, variant, words in variants:
+        paper = IVRNNConfig(recipe="paper" + suffix, variant=variant, beta_warmup=20_000)
+        recipes[paper.recipe] = Recipe(
+            paper, data, {"batch_size": 16, "steps": 200_000}, f"{words}, the authors' widths and optimiser"
+        )
+        small = IVRNNConfig(
+            recipe="small" + suffix, variant=variant, widths=SMALL_WIDTHS, beta_warmup=1_000, learning_rate=1e-3
+        )
+        recipes[small.recipe] = Recipe(small, data, {"batch_size": 8, "steps": 3_000}, f"{words}, for a CPU")
+    return recipes
+
+
+RECIPES = _recipes()
