@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from methods.interface import Poke
 from methods.poking.config import PokingConfig
 from methods.poking.objective import PokingTraining
-from methods.poking.perceptual import BLOCKS, POOL, Net, Perceptual
+from methods.poking.perceptual import BLOCKS, MEAN, POOL, SPREAD, Net, Perceptual
 from methods.training import TrainingBatch
 
 CHANNELS = {"vgg19": (64, 64, 128, 128, *[256] * 4, *[512] * 8), "vgg16": (64, 64, 128, 128, *[256] * 3, *[512] * 6)}
@@ -93,5 +93,8 @@ def training(
     for network in made.networks.values():
         network.to(dtype)
     found = classifier(config.perceptual, dtype, shrink=8) if tensors is None else tensors
-    made.supervision._perceptual = Perceptual(config.perceptual, config.perceptual_layers, found).to(dtype)
+    network = Perceptual(config.perceptual, config.perceptual_layers, found).to(dtype)
+    mean, spread = (torch.tensor(values, dtype=dtype).view(3, 1, 1) for values in (MEAN, SPREAD))
+    network.factor, network.offset = 0.5 / spread, (0.5 - mean) / spread  # not as rounded to float32
+    made.supervision._perceptual = network
     return made

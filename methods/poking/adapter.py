@@ -1,0 +1,152 @@
+"""The poking model as a method of the benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from methods.interface import Conditioning, MethodCard, Poke
+from methods.poking.config import PokingConfig
+from methods.poking.network import PokingNetwork
+from methods.poking.official import read_generator
+from methods.poking.poke_map import check_poke
+from methods.weights_file import load_weights
+from metrics.cache import sha256_of
+from metrics.errors import MethodError
+
+NAME = "poking"
+CHUNK = 16
+"""Clips rolled out and drawn at a time: at full size, 64 px and ten frames, the largest map then takes 0.3 GB."""
+PAPER = (
+    "A. Blattmann, T. Milbich, M. Dorkenwald, B. Ommer: Understanding Object Dynamics for Interactive Image-to-Video "
+    "Synthesis. CVPR 2021"
+)
+
+
+class Poking:
+    """The poking model: x0 and a poke in, a video of any length out; deterministic.
+
+    Args:
+        checkpoint: a .safetensors file of a training here.
+        official: a generator checkpoint of the authors, instead.
+        size: side of its frames in px, for `official`; None: 64 with three levels, 128 with four, as released.
+    """
+
+    def __init__(self, checkpoint: Path | None = None, official: Path | None = None, size: int | None = None) -> None:
+        if (checkpoint is None) == (official is None):
+            raise MethodError(
+                "poking: expected one file of weights, poking:checkpoint=FILE or poking:official=FILE, "
+                f"found {'none' if checkpoint is None else 'both'}"
+            )
+        if checkpoint is not None:
+            if size is not None:
+                raise MethodError("poking: size is for official=FILE; a checkpoint knows its own. Leave it out.")
+            found = load_weights(checkpoint, NAME)
+            config, network = found.configured(PokingConfig), None
+            network = PokingNetwork(config)
+            found.fill(network)
+            weights = {checkpoint.name: found.sha256}
+        else:
+            assert official is not None
+            config, tensors = read_generator(official, size)
+            network = PokingNetwork(config)
+            network.load_state_dict(tensors)
+            weights = {official.name: sha256_of(official)}
+        self._take(network, config, weights)
+
+    @classmethod
+    def sharing(cls, network: PokingNetwork, config: PokingConfig) -> Poking:
+        """A predictor that uses `network` as it is, and as it becomes."""
+        method = cls.__new__(cls)
+        method._take(network, config, {})
+        return method
+
+    def _take(self, network: PokingNetwork, config: PokingConfig, weights: dict[str, str]) -> None:
+        self.network, self.config = network, config
+        self.card = MethodCard(
+            name=f"poking-{config.recipe}",
+            title=f"Poking ({config.recipe})",
+            revision="1",
+            inputs=frozenset({"context", "poke"}),
+            paper=PAPER,
+            licence="MIT (the authors' code)",
+            sizes=frozenset({config.size}),
+            parameters=sum(p.numel() for p in network.parameters()),
+            weights=weights,
+            notes="Sees x0 alone of the context. "
+            + (
+                "Its poke encoder sees the length of pokes."
+                if config.poke_encoder == "plus"
+                else "Its poke encoder hardly sees the length of pokes; a poke of length zero gives phi = 0."
+            ),
+        )
+
+    def prepare(self, device: torch.device) -> None:
+        """Moves the network to `device`."""
+        self.network.to(device)
+
+    def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
+        """The video, `[B, 1, T, 3, H, W]` in [0, 1].
+
+        Raises:
+            MethodError: no poke, a poke outside the image, or frames of another size.
+        """
+        x0, poke = conditioning.x0, conditioning.poke
+        if poke is None:
+            raise MethodError(f"{self.card.name}: expected pokes, found none; use a protocol with a poke rule")
+        if poke.location.shape[0] != x0.shape[0]:
+            raise MethodError(
+                f"{self.card.name}: expected one poke for each of {x0.shape[0]} clips, found {poke.location.shape[0]}"
+            )
+        self._check(x0, poke)
+        with torch.no_grad():
+            return self._videos(self.network.encode(self._signed(x0)), poke, conditioning.horizon).unsqueeze(1)
+
+    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
+        """The videos of K pokes on one image, which is encoded once.
+
+        Args:
+            x0: float `[3, H, W]` in [0, 1], on the device given to `prepare`.
+            pokes: location and displacement `[K, 2]`, on the same.
+            horizon: T.
+
+        Returns:
+            `[K, T, 3, H, W]` in [0, 1].
+
+        Raises:
+            MethodError: as `predict`.
+        """
+        self._check(x0[None], pokes)
+        count = pokes.location.shape[0]
+        with torch.no_grad():
+            states = [state.expand(count, -1, -1, -1) for state in self.network.encode(self._signed(x0[None]))]
+            return self._videos(states, pokes, horizon)
+
+    def _videos(self, states: list[Tensor], pokes: Poke, horizon: int) -> Tensor:
+        """Float32 `[B, T, 3, H, W]` in [0, 1] from states of x0, a few clips at a time."""
+        phi = self.network.encode_poke(Poke(pokes.location.to(self._type), pokes.displacement.to(self._type)))
+        videos = []
+        for low in range(0, len(phi), CHUNK):
+            some = [state[low : low + CHUNK] for state in states]
+            rolled = self.network.rollout(some, phi[low : low + CHUNK], horizon)
+            frames = self.network.decode(rolled).unflatten(0, (horizon, -1)).transpose(0, 1)
+            videos.append(((frames + 1) / 2).clamp(0, 1).float())
+        return torch.cat(videos)
+
+    def _check(self, x0: Tensor, poke: Poke) -> None:
+        side = self.config.size
+        if x0.ndim != 4 or x0.shape[1:] != (3, side, side):
+            raise MethodError(
+                f"{self.card.name}: expected frames of {side} x {side} px, [B, 3, {side}, {side}], found "
+                f"{list(x0.shape)}; use a protocol of that size, or weights trained for this one"
+            )
+        check_poke(poke, side)
+
+    @property
+    def _type(self) -> torch.dtype:
+        return self.network.dec.out_conv.conv.weight.dtype
+
+    def _signed(self, images: Tensor) -> Tensor:
+        return images.to(self._type) * 2 - 1

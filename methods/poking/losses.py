@@ -1,0 +1,73 @@
+"""The losses of the poking model, each the mean over the clips that it is given.
+
+The paper's equations do not say how norms depend on the size of a map, nor how clips are reduced. Two readings:
+
+- "released", the authors' program: L_rec is the mean over frames of the perceptual distance with a pixel term;
+  L_traj the mean over frames and levels of mean squared errors.
+- "paper": sums over frames, maps and levels as in equations 6 and 7, without a pixel term. Norms are taken over
+  averages, |a|_1 = mean |a_i| and |a|_2 = sqrt(mean a_i^2), as the perceptual loss that the paper cites normalises
+  its own by the size of the map; so the paper's weights meet terms of similar size at every resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.poking.perceptual import full
+
+TINY = 1e-12
+"""Keeps the gradient of a root finite at zero."""
+
+
+def squared_trajectory(states: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """L_traj of the released program.
+
+    Args:
+        states, targets: of each level, `[T B, C, h, w]`.
+    """
+    errors = [F.mse_loss(full(state), full(target)) for state, target in zip(states, targets, strict=True)]
+    return torch.stack(errors).mean()
+
+
+def norm_trajectory(states: Sequence[Tensor], targets: Sequence[Tensor], horizon: int) -> Tensor:
+    """L_traj of equation 7: the sum over T frames and N levels of L2 norms, mean over clips."""
+    norms = [
+        ((full(state) - full(target)).square().flatten(1).mean(1) + TINY).sqrt().mean()
+        for state, target in zip(states, targets, strict=True)
+    ]
+    return horizon * torch.stack(norms).sum()
+
+
+def real_hinge(scores: Tensor) -> Tensor:
+    """mean max(0, 1 - D(real)) of each sample: `[N, ...]` -> `[N]`."""
+    return F.relu(1 - full(scores)).flatten(1).mean(1)
+
+
+def fake_hinge(scores: Tensor) -> Tensor:
+    """mean max(0, 1 + D(fake)) of each sample: `[N, ...]` -> `[N]`."""
+    return F.relu(1 + full(scores)).flatten(1).mean(1)
+
+
+def generator_term(scores: Tensor) -> Tensor:
+    """-mean D(fake) of each sample: `[N, ...]` -> `[N]`."""
+    return -full(scores).flatten(1).mean(1)
+
+
+def gradient_penalty(scores: Tensor, real: Tensor) -> Tensor:
+    """R1 of each sample, `[N]`: the squared norm of the gradient of its summed scores at the real input.
+
+    Args:
+        scores: `[N, ...]`, computed from `real`, which requires grad.
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    return full(gradient).square().flatten(1).sum(1)
+
+
+def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean over maps of the mean absolute difference, a scalar."""
+    pairs = zip(fake, real, strict=True)
+    return torch.stack([F.l1_loss(full(ours), full(theirs)) for ours, theirs in pairs]).mean()

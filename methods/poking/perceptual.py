@@ -1,0 +1,124 @@
+"""The perceptual distance: how far apart frames are in the maps of an image classifier (equation 6 of the paper)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.weights_file import foreign_state
+from metrics.cache import sha256_of
+from metrics.errors import MethodError
+from metrics.weight_sources import FOLDER_VARIABLE
+from metrics.weights import weights
+
+Net = Literal["vgg19", "vgg16"]
+
+POOL = -1
+BLOCKS: dict[Net, tuple[tuple[int, ...], ...]] = {
+    "vgg19": ((0, 2), (POOL, 5, 7), (POOL, 10, 12), (14, 16, POOL, 19, 21), (23, 25, POOL, 28, 30)),
+    "vgg16": ((0, 2), (POOL, 5, 7), (POOL, 10, 12, 14), (POOL, 17, 19, 21), (POOL, 24, 26, 28)),
+}
+"""Convolutions up to each tap, by index in torchvision's `features`. A ReLU follows each. The taps are relu1_2,
+relu2_2, relu3_2, relu4_2, relu5_2 of VGG-19 (the released program), and relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
+of VGG-16."""
+
+VGG19_FILE = "vgg19-dcbb9e9d.pth"
+"""torchvision's VGG-19 for ImageNet; the name holds the first digits of its sha256."""
+
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, for RGB in [0, 1]."""
+
+
+class Perceptual(nn.Module):
+    """Images `[N, 3, H, W]` in [-1, 1] -> the normalised input and the first maps of a frozen classifier.
+
+    Args:
+        net: which classifier.
+        layers: how many maps; nothing behind the last one is computed.
+        tensors: "features.<i>.weight" and ".bias" as in torchvision; None: those found on this machine.
+    """
+
+    def __init__(self, net: Net, layers: int = 5, tensors: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.blocks = BLOCKS[net][:layers]
+        found = perceptual_weights(net) if tensors is None else tensors
+        for index in (index for block in self.blocks for index in block if index != POOL):
+            # Channels last is faster here, on the CPU too, where the networks with norms are faster without.
+            weight = found[f"features.{index}.weight"].contiguous(memory_format=torch.channels_last)
+            self.register_buffer(f"weight_{index}", weight, persistent=False)
+            self.register_buffer(f"bias_{index}", found[f"features.{index}.bias"], persistent=False)
+        mean, spread = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(SPREAD).view(3, 1, 1)
+        self.register_buffer("factor", 0.5 / spread, persistent=False)
+        self.register_buffer("offset", (0.5 - mean) / spread, persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = torch.addcmul(self.get_buffer("offset"), images, self.get_buffer("factor"))
+        x = x.contiguous(memory_format=torch.channels_last)
+        maps = [x]
+        for block in self.blocks:
+            for index in block:
+                if index == POOL:
+                    x = F.max_pool2d(x, 2)
+                else:
+                    x = F.conv2d(x, self.get_buffer(f"weight_{index}"), self.get_buffer(f"bias_{index}"), padding=1)
+                    x = x.relu_()
+            maps.append(x)
+        return maps
+
+    @torch.no_grad()
+    def targets(self, images: Tensor) -> list[Tensor]:
+        """As `forward`, without gradient."""
+        return self(images)
+
+
+def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = True) -> Tensor:
+    """The sum over maps of mean absolute differences, a scalar; all weigh 1.
+
+    Args:
+        maps, targets: what `Perceptual` returned.
+        pixels: whether the normalised input counts as a map, as in the released program.
+    """
+    pairs = list(zip(maps, targets, strict=True))[0 if pixels else 1 :]
+    return torch.stack([F.l1_loss(full(found), full(wanted)) for found, wanted in pairs]).sum()
+
+
+def full(x: Tensor) -> Tensor:
+    """`x` in float32 where it has half precision."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def perceptual_weights(net: Net) -> dict[str, Tensor]:
+    """The classifier's tensors. VGG-16 is that of LPIPS. VGG-19 is never fetched: it must be on this machine.
+
+    Raises:
+        MethodError: VGG-19 is not there, or its file is damaged.
+        WeightsError: as `metrics.weights.weights`.
+    """
+    if net == "vgg16":
+        return weights("lpips-vgg16")
+    path = _vgg19_file()
+    digest = sha256_of(path)
+    if not digest.startswith(VGG19_FILE.removeprefix("vgg19-").removesuffix(".pth")):
+        raise MethodError(f"{path} is damaged: expected a sha256 as in its name, found {digest[:8]}; replace it")
+    return foreign_state(path)
+
+
+def _vgg19_file() -> Path:
+    places = [Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE]
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        places.insert(0, Path(chosen).expanduser() / VGG19_FILE)
+    for place in places:
+        if place.is_file():
+            return place
+    raise MethodError(
+        f"the weights of VGG-19 are not on this machine: expected {' or '.join(map(str, places))}. Put torchvision's "
+        f"{VGG19_FILE} there (https://download.pytorch.org/models/{VGG19_FILE}), name its folder in "
+        f"${FOLDER_VARIABLE}, or train with perceptual=vgg16."
+    )

@@ -1,0 +1,124 @@
+"""The object dynamics model: convolutional GRUs, each driven by the one below it (section 3.1 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.poking.config import NetworkConfig
+
+
+class ConvGRUCell(nn.Module):
+    """One level: h' = (1 - z) h + z c, with 3x3 convolutions over [input, state] and zero padding.
+
+    z = sigmoid(update_gate[u, h]), r = sigmoid(reset_gate[u, h]), c = tanh(out_gate[u, r h]). A convolution of two
+    inputs is the sum of one of each, so the shares of u for all steps are computed together by `drive`, and a
+    step computes those of h alone, z and r in one convolution.
+    """
+
+    def __init__(self, inputs: int, channels: int, upsampled: bool = False) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.reset_gate, self.update_gate, self.out_gate = (
+            nn.Conv2d(inputs + channels, channels, 3, padding=1) for _ in range(3)
+        )
+        self.up_gate = nn.ConvTranspose2d(inputs, inputs, 3, 2, 1, 1) if upsampled else None
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.orthogonal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        """The shares of `inputs` `[N, inputs, h, w]` in z, r and c before their nonlinearities, with their biases.
+
+        Returns:
+            `[N, 3 channels, H, W]`, H and W those of the state.
+        """
+        if self.up_gate is not None:
+            inputs = self.up_gate(inputs)
+        gates = (self.update_gate, self.reset_gate, self.out_gate)
+        return F.conv2d(inputs, torch.cat([gate.weight[:, : self.inputs] for gate in gates]), self.biases(), padding=1)
+
+    def biases(self) -> Tensor:
+        """Those of z, r and c, `[3 channels]`."""
+        biases = (self.update_gate.bias, self.reset_gate.bias, self.out_gate.bias)
+        return torch.cat([cast(Tensor, bias) for bias in biases])
+
+    def forward(self, drives: Sequence[Tensor], state: Tensor) -> list[Tensor]:
+        """The states after each step.
+
+        Args:
+            drives: of each step, `[B, 3 channels, H, W]`.
+            state: `[B, channels, H, W]`.
+        """
+        channels = state.shape[1]
+        gating = torch.cat([self.update_gate.weight[:, self.inputs :], self.reset_gate.weight[:, self.inputs :]])
+        candidate = self.out_gate.weight[:, self.inputs :]
+        states = []
+        for drive in drives:
+            gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
+            update, reset = torch.sigmoid(F.conv2d(state, gating, padding=1) + gate_drive).chunk(2, dim=1)
+            content = torch.tanh(F.conv2d(reset * state, candidate, padding=1) + out_drive)
+            state = torch.lerp(state, content.to(state.dtype), update.to(state.dtype))  # mixed precision: as x0's
+            states.append(state)
+        return states
+
+
+class Predictor(nn.Module):
+    """All levels. A level needs nothing of those above it, so each runs through all steps before the next begins."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.bottleneck_only = config.predictor == "rnn"
+        if self.bottleneck_only:
+            cells = [ConvGRUCell(config.width, config.width) for _ in range(config.rnn_cells)]
+        else:
+            channels = [config.width, *(shape[0] for shape in config.state_shapes)]
+            cells = [
+                ConvGRUCell(low, high, upsampled=level >= 2) for level, (low, high) in enumerate(pairwise(channels))
+            ]
+        self.cells = nn.ModuleList(cells)
+
+    def forward(self, states: Sequence[Tensor], phi: Tensor, strengths: Sequence[float]) -> list[Tensor]:
+        """Rolls out one step for each of `strengths`.
+
+        Args:
+            states: those of x0, lowest level first, level n `[B, C_n, H_n, W_n]`.
+            phi: `[B, width, min_side, min_side]`.
+            strengths: what phi is multiplied by in each step.
+
+        Returns:
+            For each level the states of x1..xT, time first: `[T B, C_n, H_n, W_n]`. The ablation with its RNN at the
+            bottleneck starts all cells from the only state and returns that of the last cell.
+        """
+        cells = cast(Sequence[ConvGRUCell], self.cells)
+        levels = [states[0]] * len(cells) if self.bottleneck_only else states
+        driven = cells[0].drive(phi)
+        silent = cells[0].biases()[:, None, None].expand_as(driven).to(driven.dtype)
+        by_strength = {one: driven if one == 1 else torch.lerp(silent, driven, one) for one in set(strengths)}
+        drives: Sequence[Tensor] = [by_strength[one] for one in strengths]
+        outcome: list[Tensor] = []
+        for index, (cell, state) in enumerate(zip(cells, levels, strict=True)):
+            if index:
+                drives = cell.drive(outcome[-1]).split(len(state))
+            outcome.append(torch.cat(cell(drives, state)))
+        return outcome[-1:] if self.bottleneck_only else outcome
+
+
+def strengths(config: NetworkConfig, horizon: int) -> tuple[float, ...]:
+    """What phi is multiplied by in the steps 0..horizon - 1; see `NetworkConfig.phi`."""
+    end = config.phi_frames or horizon
+    steps = range(horizon)
+    if config.phi == "first":
+        return tuple(float(t == 0) for t in steps)
+    if config.phi == "linear":
+        return tuple(max(0.0, 1 - t / end) for t in steps)
+    if config.phi == "step":
+        return tuple(float(t < end) for t in steps)
+    return (1.0,) * horizon

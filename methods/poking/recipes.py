@@ -1,0 +1,80 @@
+"""Named ways to train the poking model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from methods.poking.config import PokingConfig
+from methods.training import Recipe
+
+DATA: dict[str, Any] = {"size": 64, "context": 1, "horizon": 10}
+
+PAPER: dict[str, Any] = {
+    "stages_of_training": "two",
+    "form": "paper",
+    "reconstruction_weight": 1.0,
+    "trajectory_weight": 0.1,
+    "patch_weight": 0.2,
+    "temporal_weight": 1.0,
+    "temporal_matching": 0.0,
+    "patch_penalty": 0.0,
+    "temporal_penalty": 0.0,
+    "gan_start": 0,
+    "betas": (0.9, 0.99),
+    "rate_milestones": (),
+}
+"""Section 4.1 of the paper, equation 8. It names no other term, schedule or start, so there is none."""
+
+SMALL: dict[str, Any] = {
+    "width": 64,
+    "perceptual": "vgg16",
+    "perceptual_layers": 3,
+    "perceptual_frames": 3,
+    "gan": False,
+    "learning_rate": 2e-4,
+    "rate_milestones": (),
+    "rate_cooldown": 0.3,
+}
+"""1,026,723 parameters, for a CPU. Early maps of VGG-16 on three frames a clip, no discriminators, a rate that falls to
+zero at the end."""
+
+PLUS: dict[str, Any] = {"poke_encoder": "plus"}
+
+ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "rnn-1": ({"predictor": "rnn", "rnn_cells": 1}, "one GRU cell at the bottleneck"),
+    "rnn-2": ({"predictor": "rnn", "rnn_cells": 2}, "two GRU cells at the bottleneck"),
+    "rnn-3": ({"predictor": "rnn", "rnn_cells": 3}, "three GRU cells at the bottleneck (table 3, RNN)"),
+    "levels-1": ({"levels": 1}, "only the lowest level recurs and is drawn from"),
+    "levels-2": ({"levels": 2}, "the two lowest levels recur and are drawn from"),
+    "no-trajectory": ({"trajectory_weight": 0.0}, "without the trajectory loss (table 3)"),
+    "single-stage": ({"stages_of_training": "single"}, "everything from the dynamics losses at once (table 3)"),
+}
+"""What each ablation changes. They exist at full size, as "rnn-1", and at small size, as "small-rnn-1"."""
+
+
+def _recipe(name: str, summary: str, changes: dict[str, Any], small: bool = False) -> Recipe:
+    loop: dict[str, Any] = {"batch_size": 10, "steps": 300_000}
+    if small:
+        changes = {**SMALL, **changes}
+        loop = {"batch_size": 4, "steps": 3000, "ema": 0.995}
+    return Recipe(PokingConfig(recipe=name, **changes), DATA, loop, summary)
+
+
+def _recipes() -> dict[str, Recipe]:
+    recipes = {
+        "official": _recipe("official", "the released program: alternating steps, two discriminators", {}),
+        "paper": _recipe("paper", "the paper: images first, then dynamics; its weights and losses", PAPER),
+        "plus": _recipe("plus", "as official, with a poke encoder that sees how long a poke is", PLUS),
+        "small": _recipe("small", "1 M parameters, for a CPU, without discriminators", {}, small=True),
+        "small-gan": _recipe(
+            "small-gan", "as small, with discriminators", {"gan": True, "gan_start": 1000}, small=True
+        ),
+        "small-plus": _recipe("small-plus", "as small, with the plus poke encoder", PLUS, small=True),
+    }
+    for name, (changes, summary) in ABLATIONS.items():
+        recipes[name] = _recipe(name, f"as official: {summary}", changes)
+        recipes[f"small-{name}"] = _recipe(f"small-{name}", f"as small: {summary}", changes, small=True)
+    return recipes
+
+
+RECIPES = _recipes()

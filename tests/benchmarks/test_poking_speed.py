@@ -1,0 +1,73 @@
+"""Speed of a training step of the poking model against one in the form of the authors' program; same losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from methods.poking.config import PokingConfig
+from methods.poking.objective import PokingTraining
+from methods.poking.perceptual import Perceptual
+from methods.poking.poke_map import poke_map
+from tests.peers.engine import PlainEngine
+from tests.peers.poking_clips import batch, classifier
+from tests.peers.poking_released import Features, ReleasedStep
+from tests.peers.timing import interleaved, report
+
+pytestmark = pytest.mark.benchmark
+
+WIDTH, CLIPS, HORIZON, SIDE = 64, 2, 10, 64
+ROUNDS = 1
+FLOOR, FLOOR_WITH_DISCRIMINATORS = 2.0, 1.7
+"""Smallest ratio of the peer's time to ours. Most of what the discriminators cost is the same arithmetic in both."""
+
+
+class Measured(NamedTuple):
+    ours: Callable[[], dict[str, Tensor]]
+    figures: dict[str, float]
+    floor: float
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["before", "with discriminators"])
+def measured(request: pytest.FixtureRequest) -> Measured:
+    tensors = classifier("vgg19", torch.float32)
+    config = PokingConfig(width=WIDTH, gan=request.param, gan_start=0)
+    training = PokingTraining(config, seed=0)
+    training.supervision._perceptual = Perceptual("vgg19", 5, tensors)
+    part = batch(CLIPS, HORIZON, SIDE, dtype=torch.float32)
+    engine = PlainEngine(training.optimizers)
+    states = [training.networks[name].state_dict() if request.param else None for name in ("patch", "temporal")]
+    released = ReleasedStep(training.network.state_dict(), Features("vgg19", tensors), *states)
+    frames = part.frames * 2 - 1
+    assert part.poke is not None
+    poke = poke_map(part.poke.location, part.poke.displacement, SIDE)
+    drawn: tuple[list[int], ...] = ()
+    if request.param:
+        tags = ("real frames", "fake frames")
+        everything = CLIPS * HORIZON
+        generators = [part.common_generator(tag, 0) for tag in tags]
+        drawn = tuple(torch.randint(everything, (16,), generator=one).tolist() for one in generators)
+
+    def ours() -> dict[str, Tensor]:
+        return training.step([part], engine)
+
+    found, wanted = ours(), released(frames, poke, *drawn)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(wanted, rel=1e-2, abs=1e-2)
+    times = interleaved({"ours": ours, "peer": lambda: released(frames, poke, *drawn)}, ROUNDS)
+    which = "with discriminators" if request.param else "before the discriminators"
+    figures = report(f"poking step, {SIDE} px, width {WIDTH}, {which}", times, CLIPS, "clips")
+    return Measured(ours, figures, FLOOR_WITH_DISCRIMINATORS if request.param else FLOOR)
+
+
+def test_poking_step(benchmark: BenchmarkFixture, measured: Measured) -> None:
+    benchmark.extra_info.update(measured.figures)
+    assert "dynamics" in benchmark.pedantic(measured.ours, rounds=1)
+
+
+def test_poking_step_ratio(measured: Measured) -> None:
+    assert measured.figures["ratio"] >= measured.floor
