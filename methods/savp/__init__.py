@@ -1,0 +1,1 @@
+"""SAVP: Stochastic Adversarial Video Prediction (Lee et al., arXiv 1804.01523, 2018)."""
