@@ -23,8 +23,9 @@ pytestmark = pytest.mark.benchmark
 
 WIDTH, CLIPS, HORIZON, SIDE = 64, 2, 10, 64
 ROUNDS = 1
-FLOOR, FLOOR_WITH_DISCRIMINATORS = 2.0, 1.7
-"""Smallest ratio of the peer's time to ours. Most of what the discriminators cost is the same arithmetic in both."""
+FLOOR, FLOOR_WITH_DISCRIMINATORS = 2.0, 1.6
+"""Smallest ratio of the peer's CPU time to ours, which other work on the machine hardly moves. Most of what the
+discriminators cost is the same arithmetic in both."""
 
 
 class Measured(NamedTuple):
@@ -70,4 +71,4 @@ def test_poking_step(benchmark: BenchmarkFixture, measured: Measured) -> None:
 
 
 def test_poking_step_ratio(measured: Measured) -> None:
-    assert measured.figures["ratio"] >= measured.floor
+    assert measured.figures["cpu_ratio"] >= measured.floor
