@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from peers.clips import noise
+from peers.plain_i3d import PlainI3D
+from peers.timing import interleaved, report
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.features.i3d import i3d_logits
 from metrics.weights import weights
-from tests.peers.clips import noise
-from tests.peers.plain_i3d import PlainI3D
-from tests.peers.timing import interleaved, report
 
 pytestmark = pytest.mark.benchmark
 

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from peers.clips import noise
+from peers.official_lpips import official_lpips
+from peers.timing import Timing, interleaved, report
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from metrics.features.lpips_trunks import Net
 from metrics.lpips import LPIPSVGG, LPIPSAlex
-from tests.peers.clips import noise
-from tests.peers.official_lpips import official_lpips
-from tests.peers.timing import Timing, interleaved, report
 
 pytestmark = pytest.mark.benchmark
 

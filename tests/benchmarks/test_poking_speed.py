@@ -7,6 +7,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from peers.engine import PlainEngine
+from peers.poking_clips import batch, classifier
+from peers.poking_released import Features, ReleasedStep
+from peers.timing import interleaved, report
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
@@ -14,10 +18,6 @@ from methods.poking.config import PokingConfig
 from methods.poking.objective import PokingTraining
 from methods.poking.perceptual import Perceptual
 from methods.poking.poke_map import poke_map
-from tests.peers.engine import PlainEngine
-from tests.peers.poking_clips import batch, classifier
-from tests.peers.poking_released import Features, ReleasedStep
-from tests.peers.timing import interleaved, report
 
 pytestmark = pytest.mark.benchmark
 

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from peers.clips import noise
+from peers.srvp_tiny import naive_prediction
+from peers.timing import interleaved, report
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
@@ -14,9 +17,6 @@ from methods.interface import Conditioning
 from methods.srvp.adapter import SRVP
 from methods.srvp.config import RECIPES
 from methods.srvp.objective import SRVPTraining
-from tests.peers.clips import noise
-from tests.peers.srvp_tiny import naive_prediction
-from tests.peers.timing import interleaved, report
 
 pytestmark = pytest.mark.benchmark
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peers.clips import closed_form_pair, noise
+from peers.plain_i3d import PlainI3D
 from torch import Tensor
 
 from metrics.errors import VideoError
@@ -12,8 +14,6 @@ from metrics.features.i3d_cpu import I3DForCPU
 from metrics.features.i3d_layers import Pool, fold, same_padding
 from metrics.resize import Rule, resize_video
 from metrics.weights import weights
-from tests.peers.clips import closed_form_pair, noise
-from tests.peers.plain_i3d import PlainI3D
 
 # TensorFlow's logits, on a CPU in float32, of the clips of `closed_form_pair`.
 CLOSED_FORM = {
@@ -166,8 +166,9 @@ def test_same_padding(n: int, size: int, stride: int, expected: tuple[int, int])
 @pytest.mark.parametrize("pool", [Pool((1, 3, 3), (1, 2, 2)), Pool((3, 3, 3), (2, 2, 2)), Pool((3, 3, 3), (1, 1, 1))])
 @pytest.mark.parametrize("sides", [(1, 2, 3), (2, 5, 8), (5, 7, 7), (6, 14, 14)])
 def test_max_pools_pad_like_the_plain_network(pool: Pool, sides: tuple[int, int, int]) -> None:
+    from peers import plain_i3d
+
     from metrics.features import i3d, i3d_cpu
-    from tests.peers import plain_i3d
 
     x = torch.rand(2, 4, *sides, generator=torch.Generator().manual_seed(sum(sides)))
     expected = plain_i3d.Pool(pool.size, pool.stride)(x)

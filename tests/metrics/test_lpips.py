@@ -6,14 +6,14 @@ import importlib
 
 import pytest
 import torch
+from peers.clips import closed_form_pair, noise
+from peers.official_lpips import official_lpips
 from torch import Tensor
 
 from metrics.errors import VideoError
 from metrics.features.lpips_trunks import MIN_SIDE, LPIPSTrunk, Net
 from metrics.lpips import LPIPSVGG, LPIPSAlex, lpips
 from metrics.weights import weights
-from tests.peers.clips import closed_form_pair, noise
-from tests.peers.official_lpips import official_lpips
 
 NETS: tuple[Net, ...] = ("alex", "vgg")
 METRICS = {"alex": LPIPSAlex, "vgg": LPIPSVGG}

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from peers.clips import noise
 from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.errors import VideoError
 from metrics.resize import RULES, Rule, resize_matrix, resize_video
-from tests.peers.clips import noise
 
 SIZES = [(5, 7, 12), (64, 64, 224), (72, 96, 224), (17, 40, 9), (1, 3, 4)]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from peers.engine import PlainEngine
 from torch import Tensor, distributed
 from torch.nn import functional
 
@@ -15,7 +16,6 @@ from methods.srvp.convolutions import Block
 from methods.srvp.network import SRVPNetwork, sampled
 from methods.srvp.objective import SRVPTraining
 from methods.training import TrainingBatch
-from tests.peers.engine import PlainEngine
 
 
 def tiny(**fields: object) -> SRVPConfig:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from peers.engine import PlainEngine
+from peers.srvp_golden import golden_record
+from peers.srvp_tiny import naive_prediction, tiny, tiny_batch, tiny_network
 from torch import Tensor
 
 from methods.interface import Conditioning
@@ -15,9 +18,6 @@ from methods.srvp.objective import SRVPTraining
 from methods.weights_file import save_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
-from tests.peers.engine import PlainEngine
-from tests.peers.srvp_golden import golden_record
-from tests.peers.srvp_tiny import naive_prediction, tiny, tiny_batch, tiny_network
 
 
 def conditioning(clips: int = 2, context: int = 2, horizon: int = 3, size: int = 64) -> Conditioning:

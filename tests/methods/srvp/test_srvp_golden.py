@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from peers.engine import PlainEngine
+from peers.srvp_golden import VARIANTS, Golden, golden_record
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,8 +17,6 @@ from methods.srvp.network import Path, SRVPNetwork, sampled
 from methods.srvp.objective import SRVPTraining
 from methods.srvp.official import our_name
 from methods.training import TrainingBatch
-from tests.peers.engine import PlainEngine
-from tests.peers.srvp_golden import VARIANTS, Golden, golden_record
 
 
 @pytest.fixture(scope="module", params=VARIANTS)

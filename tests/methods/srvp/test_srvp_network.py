@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peers.srvp_tiny import decoded_with_concatenation, tiny_network
 
 from methods.srvp.config import RECIPES, SRVPConfig
 from methods.srvp.network import SRVPNetwork, mean_and_std
 from methods.srvp.objective import SRVPTraining
-from tests.peers.srvp_tiny import decoded_with_concatenation, tiny_network
 
 MMNIST = {"architecture": "dcgan", "skips": False, "channels": 1, "state": 20, "noise": 20}
 COUNTS = [

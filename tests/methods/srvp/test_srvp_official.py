@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peers.srvp_golden import VARIANTS, golden_record
+from peers.srvp_tiny import tiny_network
 from torch import Tensor
 
 from methods.interface import Conditioning
@@ -15,8 +17,6 @@ from methods.srvp.adapter import SRVP
 from methods.srvp.network import SRVPNetwork
 from methods.srvp.official import load_official, our_name
 from metrics.errors import MethodError
-from tests.peers.srvp_golden import VARIANTS, golden_record
-from tests.peers.srvp_tiny import tiny_network
 
 
 def keys(architecture: str) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from peers.engine import PlainEngine
+from peers.srvp_tiny import tiny, tiny_batch, train_share, wide_training
 from torch.distributions import Normal, kl_divergence
 
 from methods.srvp.config import RECIPES
@@ -23,8 +25,6 @@ from methods.srvp.objective import (
 )
 from methods.training import TRAININGS
 from metrics.errors import MethodError
-from tests.peers.engine import PlainEngine
-from tests.peers.srvp_tiny import tiny, tiny_batch, train_share, wide_training
 
 
 def test_terms_against_torch_distributions() -> None:

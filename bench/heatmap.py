@@ -1,0 +1,234 @@
+"""Motion-correlation heatmaps (figure 5 of the paper): which parts of the picture follow a pull at a place.
+
+An image is poked K times at each of some places; the flow from x0 to the last predicted frame says what followed. The
+maps are those of `metrics/correlation.py`, in its three forms.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.flow import DEFAULT, FLOWS
+from methods.interface import Conditioning, Method, Poke, clip_generator
+from metrics.cache import atomic_path
+from metrics.correlation import (
+    FORMS,
+    REFERENCE,
+    area_under_curve,
+    best_overlap,
+    correlation_map,
+    moving_foreground,
+    variance_map,
+)
+from metrics.errors import DataError, MethodError
+
+Lengths = Literal["random", "fixed"]
+LONGEST = 1 / 5
+"""The longest poke, as a share of the side: the cap of the authors' interface."""
+SHORTEST = 0.25
+"""The shortest random poke, as a share of the longest. A fixed one is the mean of both."""
+
+
+@runtime_checkable
+class AnswersManyPokes(Protocol):
+    """What a method may have besides, to encode an image once for all its pokes."""
+
+    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
+        """The videos `[K, T, 3, H, W]` of K pokes on one image `[3, H, W]`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How heatmaps are made.
+
+    Attributes:
+        pokes: K at each place.
+        lengths: of the pokes: "random", uniform in [SHORTEST, 1] times the longest, or "fixed".
+        longest: px; None: a fifth of the side.
+        horizon: frames to predict; the flow is to the last.
+        tracker: estimator of the flow.
+        shared_scale: one reference variance for all places of an image, so that their maps can be compared.
+        batch: pokes predicted at once.
+        seed: of the pokes.
+    """
+
+    pokes: int = 100
+    lengths: Lengths = "random"
+    longest: float | None = None
+    horizon: int = 10
+    tracker: str = DEFAULT
+    shared_scale: bool = False
+    batch: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pokes < 2 or self.horizon < 1 or self.batch < 1:
+            raise DataError(
+                f"heatmap: expected pokes >= 2, horizon >= 1 and batch >= 1, found {self.pokes}, {self.horizon} and "
+                f"{self.batch}"
+            )
+        if self.longest is not None and not (math.isfinite(self.longest) and self.longest > 0):
+            raise DataError(f"heatmap: expected a positive length of the longest poke, found {self.longest}")
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """The maps of one place.
+
+    Attributes:
+        location: (x, y), px.
+        displacements: the pokes, float64 `[K, 2]`, px.
+        maps: by form, float64 `[H, W]` in [0, 1].
+        variances: by form with a variance, float64 `[H, W]`.
+        foreground: bool `[H, W]`: where anything moves, or as the data say.
+        mean_length: float64 `[H, W]`, px: of the flow over the pokes.
+    """
+
+    location: tuple[float, float]
+    displacements: Tensor
+    maps: dict[str, Tensor]
+    variances: dict[str, Tensor]
+    foreground: Tensor
+    mean_length: Tensor
+
+
+def drawn_pokes(settings: Settings, side: int, place: str) -> Tensor:
+    """K displacements of random direction, float64 `[K, 2]`, px, from (seed, place) alone."""
+    generator = clip_generator(settings.seed, f"heatmap/{place}")
+    u = torch.rand(2, settings.pokes, generator=generator, dtype=torch.float64)
+    longest = settings.longest if settings.longest is not None else LONGEST * side
+    share = (
+        SHORTEST + (1 - SHORTEST) * u[1] if settings.lengths == "random" else torch.full_like(u[1], (1 + SHORTEST) / 2)
+    )
+    angle = 2 * torch.pi * u[0]
+    return longest * share[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+
+
+@torch.no_grad()
+def heatmaps(
+    method: Method,
+    image: Tensor,
+    places: Sequence[tuple[float, float]],
+    settings: Settings,
+    *,
+    clip_id: str = "image",
+    foreground: Tensor | None = None,
+) -> list[Heatmap]:
+    """The heatmaps of an image, one for each place.
+
+    Args:
+        method: prepared; takes pokes.
+        image: float `[3, H, W]` in [0, 1], on the method's device.
+        places: (x, y) in px.
+        clip_id: for methods that need to know the clip, such as the simulation.
+        foreground: bool `[H, W]`: the object; None: where the pokes move anything.
+
+    Raises:
+        MethodError: the method takes no pokes, or cannot predict this image.
+        DataError: a place outside the image.
+    """
+    if "poke" not in method.card.inputs:
+        raise MethodError(f"{method.card.name} takes no pokes, so it has no heatmap; choose a method that does")
+    height, width = image.shape[-2:]
+    for x, y in places:
+        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            raise DataError(f"the place ({x:g}, {y:g}) is outside the image of {width} x {height} px")
+    tracker = FLOWS.get(settings.tracker)(image.device)
+    flows, pokes = [], []
+    for place in places:
+        displacement = drawn_pokes(settings, min(height, width), f"{place[0]:g},{place[1]:g}")
+        last = _last_frames(method, image, place, displacement, settings, clip_id)
+        first = image.expand(len(last), -1, -1, -1)
+        flows.append(tracker.estimate(first, last).double().cpu())
+        pokes.append(displacement)
+    return _maps(flows, pokes, places, settings, foreground)
+
+
+def _maps(
+    flows: Sequence[Tensor],
+    pokes: Sequence[Tensor],
+    places: Sequence[tuple[float, float]],
+    settings: Settings,
+    foreground: Tensor | None,
+) -> list[Heatmap]:
+    variances = [
+        {form: variance_map(f, p, form) for form in FORMS if form != "complex"}
+        for f, p in zip(flows, pokes, strict=True)
+    ]
+    shared: dict[str, float] = {}
+    if settings.shared_scale:
+        for form in variances[0]:
+            together = torch.cat([found[form].flatten() for found in variances])
+            shared[form] = float(torch.quantile(together, REFERENCE))
+    return [
+        Heatmap(
+            location=place,
+            displacements=poke,
+            maps={form: correlation_map(flow, poke, form, shared.get(form)) for form in FORMS},
+            variances=dict(variance),
+            foreground=moving_foreground(flow) if foreground is None else foreground.cpu(),
+            mean_length=torch.linalg.vector_norm(flow, dim=1).mean(0),
+        )
+        for place, flow, poke, variance in zip(places, flows, pokes, variances, strict=True)
+    ]
+
+
+def _last_frames(
+    method: Method, image: Tensor, place: tuple[float, float], displacement: Tensor, settings: Settings, clip_id: str
+) -> Tensor:
+    """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]."""
+    frames = []
+    for some in displacement.float().to(image.device).split(settings.batch):
+        poke = Poke(image.new_tensor(place).expand(len(some), 2), some)
+        if isinstance(method, AnswersManyPokes):
+            frames.append(method.rollout_pokes(image, poke, settings.horizon)[:, -1])
+            continue
+        context = image.expand(len(some), 1, -1, -1, -1)
+        shown = Conditioning(context, [clip_id] * len(some), settings.horizon, poke=poke)
+        frames.append(method.predict(shown, 1, settings.seed)[:, 0, -1])
+    return torch.cat(frames)
+
+
+def part_scores(found: Heatmap, parts: Tensor) -> dict[str, float]:
+    """How well a map shows the part that was poked.
+
+    Args:
+        parts: uint8 `[H, W]`: part ids, 0 is the background, as in `Clip.parts`.
+
+    Returns:
+        "FORM auc" and "FORM iou" for each form, over the pixels of the object: the poked part against the others;
+        NaN where the place is in the background, or the object has one part.
+    """
+    x, y = (round(value) for value in found.location)
+    poked, inside = parts == parts[y, x], parts > 0
+    if not bool(inside[y, x]):
+        poked = torch.zeros_like(inside)
+    scores = {}
+    for form, values in found.maps.items():
+        scores[f"{form} auc"] = area_under_curve(values, poked, inside)
+        scores[f"{form} iou"] = best_overlap(values, poked, inside)
+    return scores
+
+
+def save_arrays(path: Path, image: Tensor, found: Sequence[Heatmap], facts: dict[str, object]) -> None:
+    """Writes an .npz with the image, and of each place the pokes, maps, variances, foreground and mean length."""
+    arrays: dict[str, np.ndarray] = {"image": image.cpu().numpy(), "facts": np.array(json.dumps(facts))}
+    for number, one in enumerate(found):
+        arrays[f"{number}/location"] = np.array(one.location)
+        arrays[f"{number}/displacements"] = one.displacements.numpy()
+        arrays[f"{number}/foreground"] = one.foreground.numpy()
+        arrays[f"{number}/mean_length"] = one.mean_length.numpy()
+        arrays |= {f"{number}/map/{form}": values.numpy() for form, values in one.maps.items()}
+        arrays |= {f"{number}/variance/{form}": values.numpy() for form, values in one.variances.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
