@@ -74,10 +74,8 @@ def test_the_poked_part_is_found() -> None:
     assert method.largest_batch == 10
     for form in FORMS:
         assert on.maps[form].shape == (SIZE, SIZE)
-    # Raw angles jump by a turn now and then, which the paper's form takes for disagreement.
-    for form in ("wrapped", "complex"):
-        assert on.maps[form][15:29, 33:47].mean() > 0.6, form
     # The forms with a variance take stillness for agreement where lengths vary little, so only one is held to this.
+    assert on.maps["complex"][15:29, 33:47].mean() > 0.6
     assert part_scores(on, parts())["complex auc"] > 0.8
     assert on.maps["complex"][45:, :20].max() < 0.3
     assert on.foreground[22, 40]
