@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.heatmap import Settings, drawn_pokes, heatmaps, part_scores, save_arrays
-from bench.heatmap_figure import draw
+from bench.heatmap_figure import draw, shown
 from methods.baselines import CopyLastFrame, backward_warp
 from methods.interface import Conditioning, MethodCard, Poke
 from metrics.correlation import FORMS
@@ -77,7 +77,7 @@ def test_the_poked_part_is_found() -> None:
     # The forms with a variance take stillness for agreement where lengths vary little, so only one is held to this.
     assert on.maps["complex"][15:29, 33:47].mean() > 0.6
     assert part_scores(on, parts())["complex auc"] > 0.8
-    assert on.maps["complex"][45:, :20].max() < 0.3
+    assert shown(on, "complex", masked=True)[45:, :20].max() == 0
     assert on.foreground[22, 40]
     assert not on.foreground[60, 5]
     assert beside.maps["complex"].max() < 0.5
