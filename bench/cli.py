@@ -239,6 +239,21 @@ def data_flow_error(
     typer.echo(f"{dataset.describe()}\n\n{table.to_markdown(floatfmt='.3f')}")
 
 
+@data_app.command("track-error")
+def data_track_error(
+    name: Annotated[str, typer.Argument(help="A simulated set of natural motion.")] = "sim-plants",
+    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 64,
+) -> None:
+    """Measure how far followed points are from where they truly are at the last frame."""
+    from bench.track_quality import track_error_table
+
+    with _data_bar() as bar:
+        table = track_error_table(name, size=size, clips=clips, progress=bar)
+    typer.echo(f"{clips} clips of {name}, {size} px, 5 points each; error at the last frame, px\n")
+    typer.echo(table.to_markdown(floatfmt=".3f"))
+
+
 @data_app.command("export")
 def data_export(
     suite: SuiteArgument,

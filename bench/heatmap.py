@@ -160,7 +160,7 @@ def _maps(
     settings: Settings,
     foreground: Tensor | None,
 ) -> list[Heatmap]:
-    variances = [
+    variances: list[dict[str, Tensor]] = [
         {form: variance_map(f, p, form) for form in FORMS if form != "complex"}
         for f, p in zip(flows, pokes, strict=True)
     ]
@@ -174,7 +174,7 @@ def _maps(
             location=place,
             displacements=poke,
             maps={form: correlation_map(flow, poke, form, shared.get(form)) for form in FORMS},
-            variances=dict(variance),
+            variances=variance,
             foreground=moving_foreground(flow) if foreground is None else foreground.cpu(),
             mean_length=torch.linalg.vector_norm(flow, dim=1).mean(0),
         )

@@ -98,6 +98,6 @@ def _inset(axis: Axes, values: np.ndarray, place: tuple[float, float]) -> None:
     _cross(small, place)
     for spine in small.spines.values():
         spine.set(color="white", linewidth=0.8)
-    _, lines = axis.indicate_inset_zoom(small, edgecolor="white", alpha=1, linewidth=0.6), []
-    for line in lines:
+    indicator = axis.indicate_inset_zoom(small, edgecolor="white", alpha=1, linewidth=0.6)
+    for line in indicator.connectors or ():
         line.set(linestyle=":", color="white")

@@ -176,3 +176,15 @@ def _errors(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         torch.linalg.vector_norm(tracks - truth, dim=-1)[kept] for tracks in (truth[:, :1], exact[0], found[0])
     )
     return still, exact_error, error
+
+
+def test_the_table_of_errors() -> None:
+    from bench.track_quality import RULES, track_error_table
+
+    table = track_error_table(clips=3)
+    assert list(table.index) == list(RULES)
+    assert table.loc["exact tracks", "tracked"] < 0.01
+    assert table.loc["exact tracks", "on movable"] == 1
+    assert table.loc["dis, foreground parts", "tracked"] < table.loc["dis, foreground parts", "still"]
+    with pytest.raises(DataError, match="natural motion: sim-plants"):
+        track_error_table("sim-pokes")
