@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.protocol import Protocol
 from bench.record import LoadedRecord, MetricFacts
 from bench.statistics import LEVEL, Interval, jackknife_interval, mean_interval, over_samples
 from bench.text import bold, escaped, marked
@@ -201,8 +202,15 @@ def _row(record: LoadedRecord, columns: Sequence[Column]) -> Row:
 
 
 def _given(record: LoadedRecord) -> str:
-    inputs, context = record.facts.method.inputs, record.facts.protocol.context
-    words = {"context": f"{context} frame{'s' if context > 1 else ''}"}
+    """What the method was shown, with the amount: one poke is much less of a control signal than tracks are."""
+    inputs, protocol = record.facts.method.inputs, record.facts.protocol
+    context = protocol.context
+    pokes = protocol.poke.count if protocol.poke is not None else 0
+    words = {
+        "context": f"{context} frame{'s' if context > 1 else ''}",
+        "poke": f"{pokes} poke{'s' if pokes > 1 else ''}",
+        "tracks": f"{protocol.tracks.count if protocol.tracks else 0} tracks x {protocol.horizon} frames",
+    }
     return " + ".join(words.get(name, name) for name in inputs) or "nothing"
 
 
@@ -252,6 +260,7 @@ def _notes(records: Sequence[LoadedRecord]) -> list[str]:
         f"{protocol.size} x {protocol.size} px, K = {protocol.samples}, predictions to 8 bits: {protocol.quantise}, "
         f"mode {protocol.mode}. Protocol {facts.protocol_hash}.",
         *([_poke_note(records[0])] if protocol.poke is not None else []),
+        *([_track_note(protocol)] if protocol.tracks is not None else []),
         f"Data: {facts.data.description}. Content {facts.data.content_hash[:12]}.",
         f"In brackets: {LEVEL:.0%} intervals. Frame metrics: mean over frames, then over clips, BCa bootstrap over "
         "sources. Set metrics: group jackknife over sources.",
@@ -283,6 +292,14 @@ def _poke_note(record: LoadedRecord) -> str:
     else:
         how = f"simulated from {protocol.flow} flow, foreground {rule.foreground}, background share {rule.background:g}"
     return f"Pokes: {how}; mean length {lengths.mean():.1f} px, longest {lengths.max():.1f} px, seed {protocol.seed}."
+
+
+def _track_note(protocol: Protocol) -> str:
+    rule = protocol.tracks
+    assert rule is not None
+    if rule.source == "exact":
+        return f"Tracks: {rule.count} of the points whose exact motion the data know, those that move most at first."
+    return f"Tracks: {rule.count} points followed through {rule.estimator} flow, foreground {rule.foreground}."
 
 
 def _row_notes(record: LoadedRecord) -> list[str]:

@@ -102,7 +102,8 @@ class Poking:
             )
         self._check(x0, poke)
         with torch.no_grad():
-            return self._videos(self.network.encode(self._signed(x0)), poke, conditioning.horizon).unsqueeze(1)
+            signed = self._signed(x0)
+            return self._videos(self.network.encode(signed), signed, poke, conditioning.horizon).unsqueeze(1)
 
     def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
         """The videos of K pokes on one image, which is encoded once.
@@ -121,17 +122,20 @@ class Poking:
         self._check(x0[None], pokes)
         count = pokes.location.shape[0]
         with torch.no_grad():
-            states = [state.expand(count, -1, -1, -1) for state in self.network.encode(self._signed(x0[None]))]
-            return self._videos(states, pokes, horizon)
+            signed = self._signed(x0[None])
+            states = [state.expand(count, -1, -1, -1) for state in self.network.encode(signed)]
+            return self._videos(states, signed.expand(count, -1, -1, -1), pokes, horizon)
 
-    def _videos(self, states: list[Tensor], pokes: Poke, horizon: int) -> Tensor:
-        """Float32 `[B, T, 3, H, W]` in [0, 1] from states of x0, a few clips at a time."""
-        phi = self.network.encode_poke(Poke(pokes.location.to(self._type), pokes.displacement.to(self._type)))
+    def _videos(self, states: list[Tensor], x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
+        """Float32 `[B, T, 3, H, W]` in [0, 1] from x0 in [-1, 1] and its states, a few clips at a time."""
+        pokes = Poke(pokes.location.to(self._type), pokes.displacement.to(self._type))
+        phi = self.network.encode_poke(pokes)
         videos = []
         for low in range(0, len(phi), CHUNK):
-            some = [state[low : low + CHUNK] for state in states]
-            rolled = self.network.rollout(some, phi[low : low + CHUNK], horizon)
-            frames = self.network.decode(rolled).unflatten(0, (horizon, -1)).transpose(0, 1)
+            these = slice(low, low + CHUNK)
+            rolled = self.network.rollout([state[these] for state in states], phi[these], horizon)
+            poke = Poke(pokes.location[these], pokes.displacement[these])
+            frames = self.network.film(rolled, x0[these], poke).unflatten(0, (horizon, -1)).transpose(0, 1)
             videos.append(((frames + 1) / 2).clamp(0, 1).float())
         return torch.cat(videos)
 

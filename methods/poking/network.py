@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from methods.interface import Poke
 from methods.poking.config import NetworkConfig
-from methods.poking.layers import Convolution, Residual, UpsamplingResidual
+from methods.poking.decoders import WarpDecoder, decoder, lengths
+from methods.poking.layers import Convolution, Residual
 from methods.poking.poke_encoders import poke_encoder
 from methods.poking.predictor import Predictor, strengths
 
@@ -33,32 +34,6 @@ class ObjectEncoder(nn.Module):
         return [self.bottleneck(images), *reversed(maps)][: self.depth]
 
 
-class Decoder(nn.Module):
-    """States of all levels, lowest first, `[N, C_n, H_n, W_n]` -> images `[N, 3, H, W]` in [-1, 1].
-
-    Block i takes what is below it and the state of level i + 2, where that level recurs.
-    """
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        widths = config.widths[::-1]
-        self.in_block = Residual(config.width, widths[0])
-        blocks, width = [], widths[0]
-        for index, stage in enumerate(widths):
-            above = stage if index < config.depth - 1 else 0
-            last = index == len(widths) - 1
-            blocks.append(UpsamplingResidual(width + above, stage if last else stage // 2))
-            width = stage // 2
-        self.blocks = nn.ModuleList(blocks)
-        self.out_conv = Convolution(widths[-1], 3, activation="none", norm=False)
-
-    def forward(self, states: Sequence[Tensor]) -> Tensor:
-        x = self.in_block(states[0])
-        for block, state in zip(self.blocks, [*states[1:], *[None] * len(self.blocks)], strict=False):
-            x = block(x if state is None else torch.cat([x, state], dim=1))
-        return torch.tanh(self.out_conv(x))
-
-
 class PokingNetwork(nn.Module):
     """The generator. The keys of its state are those of the authors' checkpoints."""
 
@@ -68,7 +43,7 @@ class PokingNetwork(nn.Module):
         self.shape_enc = ObjectEncoder(config)
         self.dynamics_enc = poke_encoder(config)
         self.fusion_block = Predictor(config)
-        self.dec = Decoder(config)
+        self.dec = decoder(config)
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """States of images `[N, 3, H, W]` in [-1, 1], lowest level first."""
@@ -86,10 +61,26 @@ class PokingNetwork(nn.Module):
         return self.fusion_block(states, phi, strengths(self.config, horizon))
 
     def decode(self, states: Sequence[Tensor]) -> Tensor:
-        """Images `[N, 3, H, W]` in [-1, 1] of states `[N, C_n, H_n, W_n]`."""
+        """Images `[N, 3, H, W]` in [-1, 1], drawn from states `[N, C_n, H_n, W_n]` alone."""
         return self.dec(states)
+
+    def film(self, states: Sequence[Tensor], x0: Tensor, poke: Poke, rows: Tensor | None = None) -> Tensor:
+        """Frames of rolled-out states, `[N, 3, H, W]` in [-1, 1], as the decoder of the configuration makes them.
+
+        Args:
+            states: those of x1..xT, time first, or their `rows`.
+            x0: `[B, 3, H, W]` in [-1, 1].
+            poke: the pokes that the states answer.
+            rows: which rows of `[T B, ...]` the states are; None: all.
+        """
+        if not isinstance(self.dec, WarpDecoder):
+            return self.dec(states)
+        clips = torch.arange(len(states[0]), device=x0.device) if rows is None else rows
+        clips = clips.remainder(len(x0))
+        length = lengths(poke).index_select(0, clips)
+        return self.dec.moved(states, x0.index_select(0, clips), length)
 
     def forward(self, x0: Tensor, poke: Poke, horizon: int) -> Tensor:
         """The video `[B, T, 3, H, W]` that follows x0 `[B, 3, H, W]`, both in [-1, 1]."""
-        frames = self.decode(self.rollout(self.encode(x0), self.encode_poke(poke), horizon))
+        frames = self.film(self.rollout(self.encode(x0), self.encode_poke(poke), horizon), x0, poke)
         return frames.unflatten(0, (horizon, len(x0))).transpose(0, 1)

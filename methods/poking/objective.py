@@ -147,7 +147,7 @@ class PokingTraining:
     def _video(self, part: TrainingBatch) -> tuple[list[Tensor], Tensor]:
         """States of x1..xT, and the frames that they show, time first."""
         states = self.supervision.states(part)
-        return states, self.network.decode(states)
+        return states, self.supervision.film(part, states)
 
     def _without_adversary(self, part: TrainingBatch, record: _Record) -> Tensor:
         return self.supervision.video_loss(part, self.supervision.states(part), None, record)

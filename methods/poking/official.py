@@ -95,10 +95,13 @@ def write_checkpoint(path: Path, network: nn.Module, optimizers: Mapping[str, An
         MethodError: the authors' program has no such generator.
     """
     config = getattr(network, "config", None)
-    if isinstance(config, NetworkConfig) and (config.poke_encoder != "official" or config.levels is not None):
+    if isinstance(config, NetworkConfig) and (
+        (config.poke_encoder, config.decoder) != ("official", "draw") or config.levels is not None
+    ):
         raise MethodError(
-            "expected a generator with the official poke encoder and all levels, found "
-            f"poke_encoder={config.poke_encoder!r}, levels={config.levels}; the authors' program has no such network"
+            "expected a generator with the official poke encoder and decoder and all levels, found "
+            f"poke_encoder={config.poke_encoder!r}, decoder={config.decoder!r}, levels={config.levels}; the authors' "
+            "program has no such network"
         )
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with atomic_path(path) as temporary:

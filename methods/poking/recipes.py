@@ -38,7 +38,8 @@ SMALL: dict[str, Any] = {
 """1,026,723 parameters, for a CPU. Early maps of VGG-16 on three frames a clip, no discriminators, a rate that falls to
 zero at the end."""
 
-PLUS: dict[str, Any] = {"poke_encoder": "plus"}
+PLUS: dict[str, Any] = {"poke_encoder": "plus", "decoder": "warp"}
+"""The variant whose response depends on how far one pokes, and that leaves alone what does not move."""
 
 ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "rnn-1": ({"predictor": "rnn", "rnn_cells": 1}, "one GRU cell at the bottleneck"),
@@ -64,12 +65,16 @@ def _recipes() -> dict[str, Recipe]:
     recipes = {
         "official": _recipe("official", "the released program: alternating steps, two discriminators", {}),
         "paper": _recipe("paper", "the paper: images first, then dynamics; its weights and losses", PAPER),
-        "plus": _recipe("plus", "as official, with a poke encoder that sees how long a poke is", PLUS),
+        "plus": _recipe(
+            "plus", "as official, with a poke encoder that sees lengths, and a decoder that moves x0", PLUS
+        ),
         "small": _recipe("small", "1 M parameters, for a CPU, without discriminators", {}, small=True),
         "small-gan": _recipe(
             "small-gan", "as small, with discriminators", {"gan": True, "gan_start": 1000}, small=True
         ),
-        "small-plus": _recipe("small-plus", "as small, with the plus poke encoder", PLUS, small=True),
+        "small-plus": _recipe(
+            "small-plus", "as small, with the poke encoder and the decoder of plus", PLUS, small=True
+        ),
     }
     for name, (changes, summary) in ABLATIONS.items():
         recipes[name] = _recipe(name, f"as official: {summary}", changes)

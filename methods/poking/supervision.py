@@ -58,6 +58,11 @@ class Supervision:
             states = self.network.encode(signed(part.x0))
         return self.network.rollout(states, self.network.encode_poke(part.poke), part.future.shape[1])
 
+    def film(self, part: TrainingBatch, states: list[Tensor], rows: Tensor | None = None) -> Tensor:
+        """The frames that `states`, or their `rows`, show, time first."""
+        assert part.poke is not None
+        return self.network.film(states, signed(part.x0), part.poke, rows)
+
     def video_loss(self, part: TrainingBatch, states: list[Tensor], frames: Tensor | None, record: Record) -> Tensor:
         """The weighted sum of L_rec and L_traj.
 
@@ -69,7 +74,7 @@ class Supervision:
         sums = config.form == "paper"
         truth, rows = by_time(part), self._looked_at(part)
         if frames is None:
-            shown = self.network.decode([_rows(state, rows) for state in states])
+            shown = self.film(part, [_rows(state, rows) for state in states], rows)
         else:
             shown = _rows(frames, rows)
         found = self._distance(shown, _rows(truth, rows))

@@ -143,7 +143,7 @@ def test_other_files(content: Any, said: str, tmp_path: Path) -> None:
 
 
 def test_what_the_authors_program_has_not_cannot_be_written(tmp_path: Path) -> None:
-    for values in ({"poke_encoder": "plus"}, {"levels": 1}):
+    for values in ({"poke_encoder": "plus"}, {"decoder": "warp"}, {"levels": 1}):
         with pytest.raises(MethodError, match="has no such network"):
             write_checkpoint(tmp_path / "x.pth", PokingNetwork(PokingConfig(size=32, width=64, min_side=8, **values)))
     assert not list(tmp_path.iterdir())

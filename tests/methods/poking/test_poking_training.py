@@ -44,6 +44,9 @@ def moved(made: PokingTraining, engine: PlainEngine) -> dict[str, set[str]]:
 STATIC, DYNAMICS = {"shape_enc", "dec"}, {"dynamics_enc", "fusion_block", "dec"}
 
 
+ADVERSARIES = {"patch": {"patch"}, "temporal": {"temporal"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "iteration", "wanted"),
     [
@@ -58,6 +61,7 @@ STATIC, DYNAMICS = {"shape_enc", "dec"}, {"dynamics_enc", "fusion_block", "dec"}
         ({"gan": False, "stages_of_training": "single"}, 0, {"dynamics": GENERATOR}),
         ({"gan": False, "predictor": "rnn"}, 0, {"static": STATIC, "dynamics": DYNAMICS}),
         ({"gan": False, "levels": 1, "poke_encoder": "plus"}, 0, {"static": STATIC, "dynamics": DYNAMICS}),
+        ({"gan_start": 0, "decoder": "warp"}, 0, {"static": STATIC, **ADVERSARIES, "dynamics": DYNAMICS}),
     ],
 )
 def test_each_stage_moves_exactly_its_parameters(

@@ -1,0 +1,96 @@
+"""From states to images: the decoder of the paper, and one that moves what is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from methods.baselines import backward_warp
+from methods.interface import Poke
+from methods.poking.config import NetworkConfig
+from methods.poking.layers import Convolution, Residual, UpsamplingResidual
+
+
+class Decoder(nn.Module):
+    """States of all levels, lowest first, `[N, C_n, H_n, W_n]` -> images `[N, 3, H, W]` in [-1, 1].
+
+    Block i takes what is below it and the state of level i + 2, where that level recurs.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        self.in_block = Residual(config.width, widths[0])
+        blocks, width = [], widths[0]
+        for index, stage in enumerate(widths):
+            above = stage if index < config.depth - 1 else 0
+            last = index == len(widths) - 1
+            blocks.append(UpsamplingResidual(width + above, stage if last else stage // 2))
+            width = stage // 2
+        self.blocks = nn.ModuleList(blocks)
+        self.out_conv = Convolution(widths[-1], 3, activation="none", norm=False)
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        return torch.tanh(self.out_conv(self.features(states)))
+
+    def features(self, states: Sequence[Tensor]) -> Tensor:
+        """What the image is drawn from, `[N, C, H, W]`."""
+        x = self.in_block(states[0])
+        for block, state in zip(self.blocks, [*states[1:], *[None] * len(self.blocks)], strict=False):
+            x = block(x if state is None else torch.cat([x, state], dim=1))
+        return x
+
+
+class WarpDecoder(Decoder):
+    """Frames as x0 moved along a flow, drawn anew where that does not do.
+
+    Why: the paper's decoder draws every pixel of every frame from normalised states, the background too, and has to
+    learn to copy before it can learn to move; nothing ties how far things move to how far was poked. Here, with |p| the
+    length of the poke in px,
+
+        flow = |p| f,   frame = warp(x0, flow) + (1 - m) tanh(4 |p| / u) (drawn - warp(x0, flow)),   u = size / 5,
+
+    f (two channels) and m (a sigmoid) from one more convolution on the features that the image is drawn from. The flow
+    is that of a linear response, corrected by what f makes of phi, which knows the length as well. Without a poke x0
+    stays as it is, exactly. The image reconstruction of the training is drawn, as in the paper.
+    """
+
+    STEEPNESS = 4.0
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.unit = config.size / 5
+        self.motion = nn.Conv2d(config.widths[0], 3, 3, padding=1)
+        nn.init.zeros_(self.motion.weight)
+        nn.init.zeros_(self.motion.bias)
+        with torch.no_grad():
+            self.motion.bias[2] = 2.0  # begins near x0 itself
+
+    def moved(self, states: Sequence[Tensor], x0: Tensor, length: Tensor) -> Tensor:
+        """Images `[N, 3, H, W]` in [-1, 1].
+
+        Args:
+            states: `[N, C_n, H_n, W_n]`.
+            x0: `[N, 3, H, W]` in [-1, 1].
+            length: `[N]`: how far was poked, px.
+        """
+        features = self.features(states)
+        motion = self.motion(features)
+        drawn = torch.tanh(self.out_conv(features)).to(x0.dtype)
+        length = length[:, None, None, None].to(x0.dtype)
+        moved = backward_warp(x0, motion[:, :2].to(x0.dtype) * length)
+        anew = (1 - torch.sigmoid(motion[:, 2:].to(x0.dtype))) * torch.tanh(self.STEEPNESS / self.unit * length)
+        return moved + anew * (drawn - moved)
+
+
+def decoder(config: NetworkConfig) -> Decoder:
+    """The decoder that `config` asks for."""
+    return WarpDecoder(config) if config.decoder == "warp" else Decoder(config)
+
+
+def lengths(poke: Poke) -> Tensor:
+    """How far each clip was poked, `[B]`, px: the longest of its pokes."""
+    length = torch.linalg.vector_norm(poke.displacement, dim=-1)
+    return length if length.ndim == 1 else length.amax(1)

@@ -1,0 +1,84 @@
+"""The decoder that moves x0: what it does without a poke, at the start, and with a given flow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from methods.baselines import backward_warp
+from methods.interface import Poke
+from methods.poking.config import PokingConfig
+from methods.poking.decoders import WarpDecoder, lengths
+from methods.poking.network import PokingNetwork
+
+SIDE, HORIZON = 32, 3
+
+
+def network(seed: int = 0) -> PokingNetwork:
+    torch.manual_seed(seed)
+    config = PokingConfig(size=SIDE, width=64, min_side=8, poke_encoder="plus", decoder="warp")
+    return PokingNetwork(config).double()
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+
+
+def poke(*displacements: tuple[float, float]) -> Poke:
+    location = torch.tensor([[12.0, 20.0]], dtype=torch.float64).repeat(len(displacements), 1)
+    return Poke(location, torch.tensor(displacements, dtype=torch.float64))
+
+
+def stirred(made: PokingNetwork) -> PokingNetwork:
+    """With weights in the convolution that begins at zero."""
+    torch.nn.init.normal_(made.dec.motion.weight, std=0.05)
+    return made
+
+
+def test_without_a_poke_x0_stays_exactly() -> None:
+    x0 = images()
+    with torch.no_grad():
+        found = stirred(network())(x0, poke((0.0, 0.0), (3.0, -4.0)), HORIZON)
+    torch.testing.assert_close(found[0], x0[:1].expand(HORIZON, -1, -1, -1), rtol=0, atol=1e-12)
+    assert (found[1] - x0[1]).abs().mean() > 0.01
+
+
+def test_it_begins_near_x0() -> None:
+    x0 = images()
+    with torch.no_grad():
+        found = network()(x0, poke((2.0, 0.0), (0.0, -2.0)), HORIZON)
+    assert (found - x0[:, None]).abs().mean() < 0.15 * (x0[0] - x0[1]).abs().mean()
+
+
+def test_the_flow_is_the_length_of_the_poke_times_what_the_convolution_gives() -> None:
+    made, x0 = network(), images(1)
+    with torch.no_grad():
+        made.dec.motion.bias.copy_(torch.tensor([-0.5, 0.25, 60.0]))  # sure of itself: nothing is drawn anew
+        found = made(x0, poke((0.0, 6.0)), HORIZON)
+    flow = torch.tensor([-3.0, 1.5], dtype=torch.float64)[None, :, None, None].expand(1, 2, SIDE, SIDE)
+    torch.testing.assert_close(found[0, 0], backward_warp(x0, flow)[0])
+
+
+def test_some_rows_are_those_of_all() -> None:
+    made, x0, given = stirred(network()), images(), poke((2.0, 1.0), (0.0, -5.0))
+    rows = torch.tensor([5, 0, 3])
+    with torch.no_grad():
+        states = made.rollout(made.encode(x0), made.encode_poke(given), HORIZON)
+        every = made.film(states, x0, given)
+        some = made.film([state[rows] for state in states], x0, given, rows)
+    torch.testing.assert_close(some, every[rows])
+
+
+def test_images_are_drawn_as_by_the_paper() -> None:
+    made, plain = network(), PokingNetwork(PokingConfig(size=SIDE, width=64, min_side=8)).double()
+    drawn = {key: value for key, value in made.dec.state_dict().items() if not key.startswith("motion")}
+    plain.dec.load_state_dict(drawn)
+    states = made.encode(images())
+    assert isinstance(made.dec, WarpDecoder)
+    torch.testing.assert_close(made.decode(states), plain.decode(states), rtol=0, atol=0)
+
+
+def test_the_longest_of_several_pokes_counts() -> None:
+    several = Poke(torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [1.0, 0.0]]]))
+    assert lengths(several).tolist() == pytest.approx([5.0])
+    assert lengths(poke((0.0, 2.0), (1.0, 0.0))).tolist() == pytest.approx([2.0, 1.0])
