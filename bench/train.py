@@ -60,12 +60,17 @@ def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
     Args:
         precision: a key of PRECISIONS.
         device: "cpu" or "cuda"; None: a GPU when there is one.
+
+    Raises:
+        TrainingError: fp16 on a CPU.
     """
     import os
 
     from lightning.fabric import Fabric
 
     accelerator = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if precision == "fp16" and accelerator == "cpu":
+        raise TrainingError("loop.precision=fp16 needs a GPU; use bf16 or fp32 on a CPU")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     many = local * nodes > 1

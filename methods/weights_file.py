@@ -90,20 +90,31 @@ def load_weights(path: Path | str, method: str) -> WeightsFile:
         MethodError: no such file, not a safetensors file, damaged, or of another method.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MethodError(f"there is no weights file {path}; give the .safetensors file that `bench train` wrote")
-    try:
-        with safe_open(path, "pt") as stream:
-            content = json.loads((stream.metadata() or {}).get(KEY, "{}"))
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise MethodError(
-            f"{path} is not a readable safetensors file ({error}); take a file of `bench train`"
-        ) from error
+    content, tensors = _read(path)
     found = content.get("method")
     if found != method:
         raise MethodError(f"{path}: expected weights of {method!r}, found {found!r}; give the file to that method")
     return WeightsFile(path, method, content["config"], content["facts"], tensors, sha256_of(path))
+
+
+def halved(source: Path, target: Path) -> int:
+    """Writes the tensors of `source` in half precision, with the same method, configuration and facts.
+
+    Returns:
+        How many numbers it holds.
+
+    Raises:
+        MethodError: `source` is not a weights file, or holds a number beyond the range of half precision.
+    """
+    content, tensors = _read(source)
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(value.half().isfinite().all()):
+            raise MethodError(f"{source}: {key} holds numbers beyond the range of half precision; publish it as it is")
+    kept = {key: _stored(value, torch.float16) for key, value in tensors.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        save_file(kept, temporary, metadata={KEY: json.dumps(content)})
+    return sum(value.numel() for value in kept.values())
 
 
 def foreign_state(path: Path | str) -> Any:
@@ -148,6 +159,18 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
             "size or variant; choose the configuration that it was trained with."
         )
     module.load_state_dict(dict(tensors))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What is written in the head of a safetensors file under KEY, and its tensors."""
+    if not path.is_file():
+        raise MethodError(f"there is no weights file {path}; give the .safetensors file that `bench train` wrote")
+    try:
+        with safe_open(path, "pt") as stream:
+            content = json.loads((stream.metadata() or {}).get(KEY, "{}"))
+            return content, {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise MethodError(f"{path} is not a readable safetensors file: {error}. Take one of `bench train`.") from error
 
 
 def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -29,7 +29,7 @@ from bench.training.plan import DataPlan, Plan, make_plan
 from methods.interface import Poke
 from methods.training import TRAININGS
 from methods.weights_file import load_weights
-from metrics.errors import MethodError, TrainingError
+from metrics.errors import DataError, MethodError, TrainingError
 
 BASE = (f"data.flow={DEFAULT}", "loop.validate_every=0", "loop.log_every=1", "loop.checkpoint_every=5")
 
@@ -321,3 +321,29 @@ def test_a_training_on_tracks_is_given_them(tmp_path: Path, monkeypatch: pytest.
     seen.clear()
     train(plan(*pairs, "data.augmentation.colour=0", "data.augmentation.geometry=1"), tmp_path / "moved", data=discs)
     assert all((first[clip_id] - found).abs().max() > 0.1 for clip_id, found in seen)
+
+
+def test_mixed_precision_trains_near_full_precision(tmp_path: Path) -> None:
+    full, half = (run(tmp_path / p, "loop.steps=3", f"loop.precision={p}") for p in ("fp32", "bf16"))
+    first, second = (load_file(path / "model.safetensors") for path in (full, half))
+    assert all(value.dtype == torch.float32 for value in second.values())
+    apart = sum((first[key] - second[key]).abs().sum() for key in first)
+    assert 0 < apart < 0.05 * sum(value.abs().sum() for value in first.values())
+
+
+def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"loop\.precision=fp16 needs a GPU; use bf16 or fp32"):
+        run(tmp_path, "loop.precision=fp16")
+
+
+def test_clips_shorter_than_the_horizon_are_refused(tmp_path: Path, moving_video: Any) -> None:
+    import cv2
+
+    for number in range(3):
+        folder = tmp_path / "videos" / f"clip{number}"
+        folder.mkdir(parents=True)
+        for t, frame in enumerate(moving_video(7, 40, 40, dx=1, dy=0, seed=number)):
+            cv2.imwrite(str(folder / f"{t:03d}.png"), frame)
+    short = make_plan("tiny", None, [*BASE, "data.validation_clips=0"], str(tmp_path / "videos"))
+    with pytest.raises(DataError, match="11"):
+        train(short, tmp_path / "out")

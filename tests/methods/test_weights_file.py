@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 
-from methods.weights_file import fill, foreign_state, load_weights, save_weights
+from methods.weights_file import fill, foreign_state, halved, load_weights, save_weights
 from metrics.errors import MethodError
 
 
@@ -40,6 +40,18 @@ def test_half_precision_leaves_whole_numbers(tmp_path: Path) -> None:
     assert found["a"].dtype == torch.float16
     assert found["n"].dtype == torch.int64
     torch.testing.assert_close(found["a"].float(), state["a"], rtol=5e-4, atol=0)
+
+
+def test_halved_keeps_everything_but_precision(tmp_path: Path) -> None:
+    state = {"a": torch.tensor([0.1, 2.0]), "n": torch.tensor(3)}
+    save_weights(tmp_path / "a.safetensors", state, "one", Config(width=9), {"steps": 4})
+    assert halved(tmp_path / "a.safetensors", tmp_path / "deep" / "b.safetensors") == 3
+    found = load_weights(tmp_path / "deep" / "b.safetensors", "one")
+    assert (found.configured(Config).width, found.facts) == (9, {"steps": 4})
+    assert torch.equal(found.tensors["a"], state["a"].half())
+    save_weights(tmp_path / "c.safetensors", {"a": torch.tensor([1e6])}, "one", Config())
+    with pytest.raises(MethodError, match="beyond the range of half precision"):
+        halved(tmp_path / "c.safetensors", tmp_path / "d.safetensors")
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
