@@ -124,7 +124,7 @@ def weights(
     """Copy trained weights in half precision, for publication: a quarter of the bytes of a checkpoint or less."""
     from methods.weights_file import halved
 
-    typer.echo(f"{target}: {halved(source, target)} parameters and buffers, sha256 in the method's card")
+    typer.echo(f"{target}: {halved(source, target)} numbers")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from bench.data.loader import ClipLoader
 from bench.data.registry import DATASETS, open_dataset
 from bench.distributed import World
 from bench.flow import FlowSource
+from bench.pokes import DrawnPoke
 from bench.training.plan import DataPlan
 from methods.interface import Clip, clip_generator
 from methods.training import TrainingBatch
@@ -164,6 +165,7 @@ class Feed:
         plan, seed = self._plan, self.loader.epoch_seed
         if self._pokes:
             made = training_batch(batch, self._device, plan.poke, seed, plan.context, plan.augmentation)
+            made = _at_rest_where_beside(made)
         else:
             settings = plan.augmentation or Augmentation(colour=0, geometry=0)
             made = augment(replace(batch, poke=None, flow=None).to(self._device), settings, seed)
@@ -179,6 +181,18 @@ class Feed:
             first=self._first,
             total=self._total,
         )
+
+
+def _at_rest_where_beside(batch: ClipBatch) -> ClipBatch:
+    """After a poke beside the object nothing moves: the frames are those of x0 by now, and the flow is to be zero."""
+    if not isinstance(batch.poke, DrawnPoke) or batch.flow is None:
+        return batch
+    rows = batch.poke.rows("background")
+    if not rows:
+        return batch
+    flow = batch.flow.clone()
+    flow[rows] = 0
+    return replace(batch, flow=flow)
 
 
 def _lot(source: str) -> int:

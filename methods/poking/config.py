@@ -115,6 +115,8 @@ class PokingConfig(NetworkConfig):
         perceptual_frames: how many of the predicted frames of each clip L_rec looks at in a step, drawn anew in
             each; None: all. Its mean over draws is the same; fewer cost less.
         reconstruction_weight, trajectory_weight: on the video losses.
+        motion_weight: on the error of the "warp" decoder's flow in the last frame, against the flow of the data that
+            pokes are drawn from; 0: it learns from pictures alone.
         gan: whether there are discriminators.
         gan_start: iterations before they begin; counted from the second stage on where there are two.
         horizon: frames that the temporal discriminator is built for.
@@ -137,6 +139,7 @@ class PokingConfig(NetworkConfig):
     perceptual_frames: int | None = Field(None, ge=1)
     reconstruction_weight: float = Field(5.0, ge=0)
     trajectory_weight: float = Field(0.1, ge=0)
+    motion_weight: float = Field(0.0, ge=0)
     gan: bool = True
     gan_start: int = Field(4000, ge=0)
     horizon: int = Field(10, ge=2)
@@ -152,3 +155,9 @@ class PokingConfig(NetworkConfig):
     rate_factor: float = Field(0.3, gt=0, le=1)
     rate_cooldown: float = Field(0.0, ge=0, le=1)
     channels_last: bool = False
+
+    @model_validator(mode="after")
+    def _motion_has_a_flow(self) -> PokingConfig:
+        if self.motion_weight and self.decoder != "warp":
+            raise ValueError("motion_weight is for decoder 'warp'; the paper's decoder gives no flow")
+        return self

@@ -64,9 +64,15 @@ class WarpDecoder(Decoder):
         self.unit = config.size / 5
         self.motion = nn.Conv2d(config.widths[0], 3, 3, padding=1)
         nn.init.zeros_(self.motion.weight)
-        nn.init.zeros_(self.motion.bias)
-        with torch.no_grad():
-            self.motion.bias[2] = 2.0  # begins near x0 itself
+        self.motion.bias = nn.Parameter(torch.tensor([0.0, 0.0, 2.0]))  # begins near x0 itself
+
+    def flow(self, states: Sequence[Tensor], length: Tensor) -> Tensor:
+        """Where each pixel of the frames comes from in x0: flow `[N, 2, H, W]`, (dx, dy) in px.
+
+        Args:
+            states, length: as in `moved`.
+        """
+        return self.motion(self.features(states))[:, :2] * length[:, None, None, None]
 
     def moved(self, states: Sequence[Tensor], x0: Tensor, length: Tensor) -> Tensor:
         """Images `[N, 3, H, W]` in [-1, 1].

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from methods.poking.perceptual import full
 
+MOVING = 0.5
+"""Pixels that move by more than this many px count as moving."""
 TINY = 1e-12
 """Keeps the gradient of a root finite at zero."""
 
@@ -71,3 +73,27 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Mean over maps of the mean absolute difference, a scalar."""
     pairs = zip(fake, real, strict=True)
     return torch.stack([F.l1_loss(full(ours), full(theirs)) for ours, theirs in pairs]).mean()
+
+
+def motion_error(found: Tensor, truth: Tensor, moving: float = MOVING) -> Tensor:
+    """How far the flow of a last frame is from the true motion, a scalar, px.
+
+    A pixel q of x0 is at q + D(q) in the last frame, so what is found there is to lead back by -D(q). The mean over
+    pixels that move and the mean over those that do not count alike, since most of a picture stands still.
+
+    Args:
+        found: `[B, 2, H, W]`: from the last frame back to x0, px.
+        truth: `[B, 2, H, W]`: D, from x0 to the last frame, px.
+        moving: longer flow than this moves, px.
+    """
+    height, width = truth.shape[-2:]
+    truth = full(truth)
+    x = torch.arange(width, device=truth.device) + truth[:, 0]
+    y = torch.arange(height, device=truth.device)[:, None] + truth[:, 1]
+    grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)
+    there = F.grid_sample(full(found), grid, padding_mode="border", align_corners=True)
+    error = (there + truth).abs().sum(1)
+    moves = torch.linalg.vector_norm(truth, dim=1) > moving
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    means = [(error * mask).sum() / mask.sum().clamp(min=1) for mask in (moves & inside, ~moves & inside)]
+    return means[0] + means[1]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from methods.poking.config import PokingConfig
-from methods.poking.losses import norm_trajectory, squared_trajectory
+from methods.poking.decoders import WarpDecoder, lengths
+from methods.poking.losses import motion_error, norm_trajectory, squared_trajectory
 from methods.poking.network import PokingNetwork
 from methods.poking.perceptual import Perceptual, distance
 from methods.training import TrainingBatch
@@ -84,7 +85,16 @@ class Supervision:
                 targets = self.network.encode(truth)
             found = norm_trajectory(states, targets, horizon) if sums else squared_trajectory(states, targets)
             loss = loss + config.trajectory_weight * record("trajectory", found)
+        if config.motion_weight:
+            loss = loss + config.motion_weight * record("motion", self._motion(part, states))
         return record("dynamics", loss)
+
+    def _motion(self, part: TrainingBatch, states: list[Tensor]) -> Tensor:
+        """The error of the decoder's flow in the last frame."""
+        if part.flow is None or part.poke is None or not isinstance(self.network.dec, WarpDecoder):
+            raise MethodError("poking: motion_weight needs clips with flow, and decoder 'warp'")
+        last = [state[-len(part) :] for state in states]
+        return motion_error(self.network.dec.flow(last, lengths(part.poke)), part.flow)
 
     def _distance(self, images: Tensor, truth: Tensor) -> Tensor:
         perceptual = self.perceptual(images.device)

@@ -9,6 +9,7 @@ from methods.baselines import backward_warp
 from methods.interface import Poke
 from methods.poking.config import PokingConfig
 from methods.poking.decoders import WarpDecoder, lengths
+from methods.poking.losses import motion_error
 from methods.poking.network import PokingNetwork
 
 SIDE, HORIZON = 32, 3
@@ -82,3 +83,42 @@ def test_the_longest_of_several_pokes_counts() -> None:
     several = Poke(torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [1.0, 0.0]]]))
     assert lengths(several).tolist() == pytest.approx([5.0])
     assert lengths(poke((0.0, 2.0), (1.0, 0.0))).tolist() == pytest.approx([2.0, 1.0])
+
+
+def test_the_motion_error_by_hand() -> None:
+    """A block of four pixels moves by (3, 1); the rest stands still."""
+    truth = torch.zeros(1, 2, 12, 12, dtype=torch.float64)
+    truth[0, :, 4:6, 4:6] = torch.tensor([3.0, 1.0], dtype=torch.float64)[:, None, None]
+    back = torch.zeros_like(truth)
+    back[0, :, 5:7, 7:9] = torch.tensor([-3.0, -1.0], dtype=torch.float64)[:, None, None]
+    # Ground that the block covers at the end is told to come from the block.
+    hidden = 4 * 4 / (144 - 4)
+    assert float(motion_error(back, truth)) == pytest.approx(hidden)
+    assert float(motion_error(torch.zeros_like(truth), truth)) == pytest.approx(4.0)
+    everywhere = torch.zeros_like(truth) + torch.tensor([-3.0, -1.0], dtype=torch.float64)[:, None, None]
+    assert float(motion_error(everywhere, truth)) == pytest.approx(4.0)
+    away = torch.full_like(truth, 50.0)  # all leave the picture: nothing is left to compare
+    assert float(motion_error(torch.zeros_like(truth), away)) == 0
+
+
+def test_the_motion_loss_teaches_the_flow() -> None:
+    """Alone, it turns the decoder's flow into that of the data."""
+    made = network()
+    x0, given = images(), poke((4.0, 0.0), (0.0, -4.0))
+    truth = given.displacement[:, :, None, None].expand(-1, -1, SIDE, SIDE)
+    optimizer = torch.optim.Adam(made.parameters(), 3e-3)
+    errors = []
+    for _ in range(25):
+        states = made.rollout(made.encode(x0), made.encode_poke(given), HORIZON)
+        loss = motion_error(made.dec.flow([state[-2:] for state in states], lengths(given)), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        errors.append(loss.item())
+    assert errors[0] == pytest.approx(4.0)
+    assert min(errors) < 1.0
+
+
+def test_a_motion_loss_needs_a_flow() -> None:
+    with pytest.raises(ValueError, match="motion_weight is for decoder 'warp'"):
+        PokingConfig(motion_weight=0.1)
