@@ -47,13 +47,14 @@ class WarpDecoder(Decoder):
     """Frames as x0 moved along a flow, drawn anew where that does not do.
 
     Why: the paper's decoder draws every pixel of every frame from normalised states, the background too, and has to
-    learn to copy before it can learn to move; nothing ties how far things move to how far was poked. Here, with |p| the
-    length of the poke in px,
+    learn to copy before it can learn to move; nothing ties how far and in which direction things move to how far and
+    where was poked. Here, with the poke p and pixel positions as complex numbers x + i y, in px, and u = size / 5,
 
-        flow = |p| f,   frame = warp(x0, flow) + (1 - m) tanh(4 |p| / u) (drawn - warp(x0, flow)),   u = size / 5,
+        flow = -g p,   frame = warp(x0, flow) + (1 - m) tanh(4 |p| / u) (drawn - warp(x0, flow)).
 
-    f (two channels) and m (a sigmoid) from one more convolution on the features that the image is drawn from. The flow
-    is that of a linear response, corrected by what f makes of phi, which knows the length as well. Without a poke x0
+    The gain g (complex: two channels) and m (a sigmoid) come from one more convolution on the features that the image
+    is drawn from. g = 1 where the object follows the poke, 0 where it rests; it may stretch and turn. So the response
+    is linear in the poke, corrected by what the states make of phi, which knows the length as well. Without a poke x0
     stays as it is, exactly. The image reconstruction of the training is drawn, as in the paper.
     """
 
@@ -66,28 +67,28 @@ class WarpDecoder(Decoder):
         nn.init.zeros_(self.motion.weight)
         self.motion.bias = nn.Parameter(torch.tensor([0.0, 0.0, 2.0]))  # begins near x0 itself
 
-    def flow(self, states: Sequence[Tensor], length: Tensor) -> Tensor:
+    def flow(self, states: Sequence[Tensor], displacement: Tensor) -> Tensor:
         """Where each pixel of the frames comes from in x0: flow `[N, 2, H, W]`, (dx, dy) in px.
 
         Args:
-            states, length: as in `moved`.
+            states, displacement: as in `moved`.
         """
-        return self.motion(self.features(states))[:, :2] * length[:, None, None, None]
+        return _against(self.motion(self.features(states)), displacement)
 
-    def moved(self, states: Sequence[Tensor], x0: Tensor, length: Tensor) -> Tensor:
+    def moved(self, states: Sequence[Tensor], x0: Tensor, displacement: Tensor) -> Tensor:
         """Images `[N, 3, H, W]` in [-1, 1].
 
         Args:
             states: `[N, C_n, H_n, W_n]`.
             x0: `[N, 3, H, W]` in [-1, 1].
-            length: `[N]`: how far was poked, px.
+            displacement: `[N, 2]`: the poke, px.
         """
         features = self.features(states)
-        motion = self.motion(features)
+        motion = self.motion(features).to(x0.dtype)
         drawn = torch.tanh(self.out_conv(features)).to(x0.dtype)
-        length = length[:, None, None, None].to(x0.dtype)
-        moved = backward_warp(x0, motion[:, :2].to(x0.dtype) * length)
-        anew = (1 - torch.sigmoid(motion[:, 2:].to(x0.dtype))) * torch.tanh(self.STEEPNESS / self.unit * length)
+        moved = backward_warp(x0, _against(motion, displacement.to(x0.dtype)))
+        length = torch.linalg.vector_norm(displacement, dim=1)[:, None, None, None].to(x0.dtype)
+        anew = (1 - torch.sigmoid(motion[:, 2:])) * torch.tanh(self.STEEPNESS / self.unit * length)
         return moved + anew * (drawn - moved)
 
 
@@ -96,7 +97,16 @@ def decoder(config: NetworkConfig) -> Decoder:
     return WarpDecoder(config) if config.decoder == "warp" else Decoder(config)
 
 
-def lengths(poke: Poke) -> Tensor:
-    """How far each clip was poked, `[B]`, px: the longest of its pokes."""
-    length = torch.linalg.vector_norm(poke.displacement, dim=-1)
-    return length if length.ndim == 1 else length.amax(1)
+def _against(motion: Tensor, displacement: Tensor) -> Tensor:
+    """-g p as flow `[N, 2, H, W]`: complex product; the first channels of `motion` are g, p is `[N, 2]`."""
+    real, imaginary = motion[:, 0], motion[:, 1]
+    x, y = displacement.to(motion.dtype)[:, :, None, None].unbind(1)
+    return -torch.stack([real * x - imaginary * y, real * y + imaginary * x], dim=1)
+
+
+def strongest(poke: Poke) -> Tensor:
+    """The displacement of each clip's poke, `[B, 2]`, px: the longest of several."""
+    if poke.displacement.ndim == 2:
+        return poke.displacement
+    longest = torch.linalg.vector_norm(poke.displacement, dim=-1).argmax(1)
+    return poke.displacement.gather(1, longest[:, None, None].expand(-1, 1, 2))[:, 0]

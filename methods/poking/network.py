@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from methods.interface import Poke
 from methods.poking.config import NetworkConfig
-from methods.poking.decoders import WarpDecoder, decoder, lengths
+from methods.poking.decoders import WarpDecoder, decoder, strongest
 from methods.poking.layers import Convolution, Residual
 from methods.poking.poke_encoders import poke_encoder
 from methods.poking.predictor import Predictor, strengths
@@ -77,8 +77,8 @@ class PokingNetwork(nn.Module):
             return self.dec(states)
         clips = torch.arange(len(states[0]), device=x0.device) if rows is None else rows
         clips = clips.remainder(len(x0))
-        length = lengths(poke).index_select(0, clips)
-        return self.dec.moved(states, x0.index_select(0, clips), length)
+        displacement = strongest(poke).index_select(0, clips)
+        return self.dec.moved(states, x0.index_select(0, clips), displacement)
 
     def forward(self, x0: Tensor, poke: Poke, horizon: int) -> Tensor:
         """The video `[B, T, 3, H, W]` that follows x0 `[B, 3, H, W]`, both in [-1, 1]."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.poking.config import PokingConfig
-from methods.poking.decoders import WarpDecoder, lengths
+from methods.poking.decoders import WarpDecoder, strongest
 from methods.poking.losses import motion_error, norm_trajectory, squared_trajectory
 from methods.poking.network import PokingNetwork
 from methods.poking.perceptual import Perceptual, distance
@@ -94,7 +94,7 @@ class Supervision:
         if part.flow is None or part.poke is None or not isinstance(self.network.dec, WarpDecoder):
             raise MethodError("poking: motion_weight needs clips with flow, and decoder 'warp'")
         last = [state[-len(part) :] for state in states]
-        return motion_error(self.network.dec.flow(last, lengths(part.poke)), part.flow)
+        return motion_error(self.network.dec.flow(last, strongest(part.poke)), part.flow)
 
     def _distance(self, images: Tensor, truth: Tensor) -> Tensor:
         perceptual = self.perceptual(images.device)
