@@ -141,6 +141,43 @@ def trainings() -> None:
 
 
 @app.command()
+def heatmap(
+    method: Annotated[str, typer.Argument(help="A method that takes pokes, as NAME or NAME:option=value.")],
+    image: Annotated[str, typer.Argument(help="A square PNG or JPEG file, or DATASET:CLIP.")],
+    at: Annotated[list[str], typer.Option(help="A place to poke, as x,y in px; give several for several maps.")],
+    out: Annotated[Path, typer.Option(help="The figure, without its ending.")] = Path("out/heatmap"),
+    form: Annotated[list[str] | None, typer.Option(help="paper, wrapped, complex; default: all.")] = None,
+    beside: Annotated[list[str] | None, typer.Option(help="Further methods, such as oracle, one row each.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Resize the image file to this side, px.")] = None,
+    pokes: Annotated[int, typer.Option(min=2, help="Pokes at each place.")] = 100,
+    lengths: Annotated[str, typer.Option(help="random, or fixed.")] = "random",
+    longest: Annotated[float | None, typer.Option(help="Longest poke, px; default: a fifth of the side.")] = None,
+    shared_scale: Annotated[bool, typer.Option(help="One scale for all places.")] = False,
+    insets: Annotated[bool, typer.Option(help="Enlarge what is around each place.")] = False,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda".')] = None,
+) -> None:
+    """Draw motion-correlation heatmaps: what follows when a place is pulled. Writes .png, .pdf and .npz."""
+    from bench.distributed import choose_device
+    from bench.heatmap_run import run_heatmap
+
+    for line in run_heatmap(
+        [method, *(beside or [])],
+        image,
+        at,
+        out,
+        forms=form,
+        size=size,
+        pokes=pokes,
+        lengths=lengths,
+        longest=longest,
+        shared_scale=shared_scale,
+        insets=insets,
+        device=choose_device(device),
+    ):
+        typer.echo(line)
+
+
+@app.command()
 def methods() -> None:
     """List the methods."""
     from methods.registry import METHODS

@@ -1,0 +1,85 @@
+"""The heatmap command: an image file, a clip of a data set, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.heatmap_run import run_heatmap
+from methods.training import TRAININGS
+from methods.weights_file import save_weights
+from metrics.errors import DataError, MethodError
+
+OPTIONS: dict[str, Any] = {
+    "forms": None,
+    "size": None,
+    "pokes": 3,
+    "lengths": "random",
+    "longest": None,
+    "shared_scale": False,
+    "insets": False,
+    "device": torch.device("cpu"),
+}
+
+
+@pytest.fixture(scope="module")
+def poking(tmp_path_factory: pytest.TempPathFactory) -> str:
+    training = TRAININGS.get("poking")
+    recipe = training.recipes["small-plus"]
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    state = training(recipe.model, seed=0).networks["predictor"].state_dict()
+    save_weights(path, state, "poking", recipe.model)
+    return f"poking:checkpoint={path}"
+
+
+def picture(path: Path, width: int = 64, height: int = 64) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((width, height)).save(path)
+    return path
+
+
+def test_an_image_file(tmp_path: Path, poking: str) -> None:
+    image = picture(tmp_path / "plant.png", 80, 80)
+    lines = run_heatmap([poking], str(image), ["20,31", "40,8"], tmp_path / "out" / "map", **{**OPTIONS, "size": 64})
+    assert lines[-1] == f"{tmp_path}/out/map.png and .pdf"
+    written = np.load(tmp_path / "out" / "map-poking-small-plus.npz")
+    assert written["1/map/complex"].shape == (64, 64)
+    assert written["0/location"].tolist() == [20, 31]
+    assert (tmp_path / "out" / "map.png").exists()
+
+
+def test_a_clip_of_a_data_set_is_scored_by_its_parts(tmp_path: Path, poking: str) -> None:
+    image = "sim-pokes:sim-pokes-00008-orchid@000"
+    lines = run_heatmap([poking], image, ["34,20"], tmp_path / "map", **{**OPTIONS, "forms": ["complex"]})
+    assert "poking-small-plus at (34, 20): paper auc 0." in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "message"),
+    [
+        ({}, "20;3", "expected x,y in px"),
+        ({}, "20,64", "outside the image"),
+        ({"forms": ["papers"]}, "2,3", "expected forms of paper, wrapped, complex"),
+        ({"lengths": "long"}, "2,3", "lengths random or fixed, found 'long'"),
+    ],
+)
+def test_bad_options(tmp_path: Path, poking: str, changes: dict[str, Any], at: str, message: str) -> None:
+    image = picture(tmp_path / "plant.png")
+    with pytest.raises(DataError, match=message):
+        run_heatmap([poking], str(image), [at], tmp_path / "map", **{**OPTIONS, **changes})
+
+
+def test_bad_images_and_methods(tmp_path: Path, poking: str) -> None:
+    with pytest.raises(DataError, match="there is no image file"):
+        run_heatmap([poking], "nowhere.png", ["1,1"], tmp_path / "map", **OPTIONS)
+    with pytest.raises(DataError, match="expected a square image, found 80 x 64 px"):
+        run_heatmap([poking], str(picture(tmp_path / "a.png", 80)), ["1,1"], tmp_path / "map", **OPTIONS)
+    with pytest.raises(MethodError, match=r"predicts \[64\] px, the protocol has 80 px"):
+        run_heatmap([poking], str(picture(tmp_path / "b.png", 80, 80)), ["1,1"], tmp_path / "map", **OPTIONS)
+    with pytest.raises(MethodError, match="copy-last-frame takes no pokes"):
+        run_heatmap(["copy-last-frame"], str(picture(tmp_path / "c.png")), ["1,1"], tmp_path / "map", **OPTIONS)
