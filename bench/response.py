@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.flow import FLOWS
+from bench.flow import FLOWS, flow_between
 from bench.pokes import PokeRule, simulate_poke
 from bench.protocol import Protocol
 from bench.record import Arrays
@@ -71,7 +71,7 @@ class ControlScorer:
             return None
         carried = [clip.flow for clip in clips if clip.flow is not None]
         exact = len(carried) == len(clips)
-        flow = torch.stack(carried) if exact else self._measured(conditioning.x0, target[:, -1])
+        flow = torch.stack(carried) if exact else self._measured(conditioning.x0, target)
         beside = self._beside(clips, flow) if "beside" in self._needs else None
         return Truth(flow, exact, beside)
 
@@ -95,10 +95,8 @@ class ControlScorer:
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         coarse = []
         for sample in range(pred.shape[1]):
-            measured = self._measured(conditioning.x0, pred[:, sample, -1]).to(target.device)
-            by_factor = {
-                f: self._measured(conditioning.x0, p[:, sample, -1]).to(target.device) for f, p in others.items()
-            }
+            measured = self._measured(conditioning.x0, pred[:, sample]).to(target.device)
+            by_factor = {f: self._measured(conditioning.x0, p[:, sample]).to(target.device) for f, p in others.items()}
             by_factor[1.0] = measured
             point = poke.location[:, None]
             response = Response(
@@ -116,9 +114,7 @@ class ControlScorer:
                     else None
                 ),
                 still=by_factor.get(0.0),
-                beside=None
-                if aside is None
-                else self._measured(conditioning.x0, aside[:, sample, -1]).to(target.device),
+                beside=None if aside is None else self._measured(conditioning.x0, aside[:, sample]).to(target.device),
             )
             for name, metric in self.metrics.items():
                 values[name].append(metric.score(response))
@@ -145,9 +141,11 @@ class ControlScorer:
         assert conditioning.poke is not None
         return predict(replace(conditioning, poke=Poke(conditioning.poke.location, displacement)))
 
-    def _measured(self, first: Tensor, last: Tensor) -> Tensor:
+    def _measured(self, x0: Tensor, video: Tensor) -> Tensor:
+        """The flow from x0 `[B, 3, H, W]` to the last frame of `video` `[B, T, 3, H, W]`; the tracker may look at those
+        between."""
         assert self._tracker is not None
-        return self._tracker.estimate(first.clamp(0, 1), last.clamp(0, 1))
+        return flow_between(self._tracker, torch.cat([x0[:, None], video], dim=1).clamp(0, 1))
 
     def _beside(self, clips: Sequence[Clip], flow: Tensor) -> Poke:
         """A place beside the object, with the vector of a pixel that moves."""
