@@ -383,13 +383,41 @@ def test_pokes_are_those_of_the_rule_and_stay_in_the_record(tmp_path, discs, pro
     assert np.array_equal(record.arrays["poke/location"], expected.location.numpy())
     assert np.array_equal(record.arrays["poke/displacement"], expected.displacement.numpy())
     text = build_table("T", [record]).markdown()
-    assert "2 frames + poke" in text
+    assert "2 frames + 1 poke" in text
     assert "Pokes: simulated from dis flow" in text
 
 
 def test_a_poking_method_needs_a_protocol_with_pokes(tmp_path, discs, protocol):
     with pytest.raises(MethodError, match="takes a poke, the protocol gives none"):
         run(tmp_path, discs, protocol, Follows())
+
+
+def test_tracks_are_those_of_the_rule_and_the_table_says_how_much_was_given(tmp_path, discs, protocol):
+    from bench.tables import build_table
+    from bench.tracks import TrackRule, tracks_of
+
+    seen = {}
+
+    class OnTracks(Follows):
+        def __init__(self):
+            super().__init__()
+            inputs = frozenset({"context", "tracks"})
+            self.card = MethodCard(name="on-tracks", title="On tracks", revision="1", inputs=inputs)
+
+        def predict(self, conditioning, samples, seed):
+            seen.update(zip(conditioning.clip_ids, conditioning.tracks, strict=True))
+            return conditioning.x0[:, None, None].repeat(1, 1, conditioning.horizon, 1, 1, 1)
+
+    tracked = protocol.model_copy(update={"tracks": TrackRule(count=3), "metrics": ("psnr",)})
+    [record] = run(tmp_path, discs, tracked, OnTracks(), batch_size=7)
+    clip_id = record.facts.clip_ids[4]
+    wanted = tracks_of([discs.load(clip_id)], TrackRule(count=3), protocol.seed, protocol.context)[0]
+    assert torch.equal(seen[clip_id], wanted)
+    text = build_table("T", [record]).markdown()
+    assert f"2 frames + 3 tracks x {protocol.horizon} frames" in text
+    assert "Tracks: 3 points followed through dis flow, foreground none." in text
+    with pytest.raises(MethodError, match="takes tracks, the protocol gives none"):
+        run(tmp_path, discs, protocol, OnTracks())
 
 
 def test_after_a_background_poke_nothing_is_to_move(tmp_path, discs, protocol):
