@@ -135,8 +135,11 @@ def test_two_processes_train_the_poking_model_as_one_does(tmp_path: Path) -> Non
     compared = [key for key in first if key.endswith("exp_avg")]
     assert len({key.split("/")[1] for key in compared}) == 4
     for key in compared:
-        # Instance norms in a row amplify the rounding of float32.
-        assert (first[key] - second[key]).norm() < 2e-3 * first[key].norm() + 1e-7, key
+        # Norms in a row, and the penalty on gradients, amplify the rounding of float32 to this; a wrong average would
+        # be off by a factor. What is zero but for rounding, such as biases before a norm, is compared absolutely.
+        assert (first[key] - second[key]).norm() < 1e-2 * first[key].norm() + 1e-6, key
+    static = [key for key in compared if key.split("/")[1] == "static"]
+    assert all((first[key] - second[key]).norm() < 1e-4 * first[key].norm() + 1e-7 for key in static)
 
 
 def test_gradients_reach_the_parameters_of_their_optimiser_only(tmp_path: Path) -> None:
