@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.flow import DEFAULT, FLOWS
-from methods.interface import Conditioning, Method, Poke, clip_generator
+from methods.interface import AnswersManyPokes, Conditioning, Method, Poke, clip_generator
 from metrics.cache import atomic_path
 from metrics.correlation import (
     FORMS,
@@ -36,14 +36,6 @@ LONGEST = 1 / 5
 """The longest poke, as a share of the side: the cap of the authors' interface."""
 SHORTEST = 0.25
 """The shortest random poke, as a share of the longest. A fixed one is the mean of both."""
-
-
-@runtime_checkable
-class AnswersManyPokes(Protocol):
-    """What a method may have besides, to encode an image once for all its pokes."""
-
-    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
-        """The videos `[K, T, 3, H, W]` of K pokes on one image `[3, H, W]`."""
 
 
 @dataclass(frozen=True)

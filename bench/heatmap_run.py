@@ -11,16 +11,13 @@ from torch import Tensor
 
 from bench import provenance
 from bench.data.registry import DATASETS, open_dataset
-from bench.evaluate import check_fit
 from bench.heatmap import Heatmap, Settings, heatmaps, part_scores, save_arrays
 from bench.heatmap_figure import draw
-from bench.pokes import PokeRule
-from bench.protocol import Protocol
 from methods.image_io import read_image
 from methods.interface import Method
 from methods.registry import build_method
 from metrics.correlation import FORMS, Form
-from metrics.errors import DataError, MethodError
+from metrics.errors import DataError
 
 
 def run_heatmap(
@@ -67,7 +64,6 @@ def run_heatmap(
     said = []
     for spec in methods:
         method = cast(Method, build_method(spec))
-        _check(method, x0.shape[-1], settings)
         method.prepare(device)
         foreground = None if parts is None else parts > 0
         found = heatmaps(method, x0.to(device), at, settings, clip_id=clip_id, foreground=foreground)
@@ -119,23 +115,3 @@ def _image(image: str, size: int | None) -> tuple[Tensor, Tensor | None, str]:
     if size is not None and picture.shape[-1] != size:
         picture = torch.nn.functional.interpolate(picture[None], size=(size, size), mode="bilinear", antialias=True)[0]
     return picture.clamp(0, 1), None, path.name
-
-
-def _check(method: Method, side: int, settings: Settings) -> None:
-    if "poke" not in method.card.inputs:
-        raise MethodError(f"{method.card.name} takes no pokes, so it has no heatmap; choose a method that does")
-    shown = Protocol(
-        dataset="image",
-        size=side,
-        context=1,
-        horizon=settings.horizon,
-        metrics=("psnr",),
-        frame_rate=None,
-        clips=None,
-        clips_per_source=None,
-        samples=1,
-        min_clips=2,
-        poke=PokeRule(),
-        seed=settings.seed,
-    )
-    check_fit(method.card, shown)

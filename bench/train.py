@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,8 +66,6 @@ def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
     Raises:
         TrainingError: fp16 on a CPU.
     """
-    import os
-
     from lightning.fabric import Fabric
 
     accelerator = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -162,11 +162,13 @@ class _Loop:
         self.facts = {"commit": provenance.commit(), "data": data.training.content_hash, "seed": plan.loop.seed}
         self.progress = Progress(0, 0.0, feed.loader.state_dict())
         self.values: dict[str, float] = {}
+        self.precision: Any = fabric.strategy.precision  # holds the gradient scaler of fp16
         newest = checkpoints.newest()
         if newest is not None:
             self.progress = checkpoints.restore(newest, training, average)
             feed.loader.load_state_dict(dict(self.progress.loader))
-            self._scaler(self.progress.scaler)
+            if self.progress.scaler is not None:
+                self.precision.load_state_dict(dict(self.progress.scaler))
             log.info("going on from %s", newest)
         self.validator = None
         if world.first and data.validation is not None and self.loop.validate_every:
@@ -217,9 +219,9 @@ class _Loop:
                     self.average.update(done)
                 done += 1
                 seconds = time.perf_counter() - started
-                self.progress = Progress(
-                    done, spent + seconds, self.feed.loader.state_dict(), self.progress.best, self._scaler()
-                )
+                scaler = dict(self.precision.state_dict()) or None
+                loader = self.feed.loader.state_dict()
+                self.progress = Progress(done, spent + seconds, loader, self.progress.best, scaler)
                 if self._due(done, self.loop.log_every):
                     self._log(done, scalars, (done - first) / seconds)
                 yield done
@@ -283,13 +285,6 @@ class _Loop:
         torch.distributed.all_reduce(asked)
         return bool(asked > 0)
 
-    def _scaler(self, state: Any = None) -> dict[str, Any] | None:
-        """The state of the gradient scaler of fp16; with `state`, sets it first."""
-        precision: Any = self.fabric.strategy.precision
-        if state is not None:
-            precision.load_state_dict(dict(state))
-        return dict(precision.state_dict()) or None
-
 
 def _check_shares(plan: Plan, world: World) -> None:
     share = plan.loop.batch_size // world.size
@@ -334,8 +329,6 @@ def _opened(plan: Plan, world: World, progress: DataProgress | None) -> Training
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Turns the first interrupt or termination signal into a request to stop after the step; a second one stops now."""
-    import threading
-
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

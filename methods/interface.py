@@ -202,6 +202,23 @@ class ChecksClips(Protocol):
         """Raises MethodError unless the method can predict these clips, as when predictions on disk lack some."""
 
 
+@runtime_checkable
+class AnswersManyPokes(Protocol):
+    """What a method may have besides, to encode an image once for all its pokes."""
+
+    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
+        """The videos that follow K pokes on one image.
+
+        Args:
+            x0: float `[3, H, W]` in [0, 1].
+            pokes: location and displacement `[K, 2]`, px.
+            horizon: T.
+
+        Returns:
+            Float `[K, T, 3, H, W]` in [0, 1].
+        """
+
+
 def method_fault(found: Any) -> str:
     """What keeps a built method from being one; "" when it is one."""
     card = getattr(found, "card", None)

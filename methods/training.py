@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -78,11 +79,10 @@ class TrainingBatch:
 
     def parts(self, count: int) -> list[TrainingBatch]:
         """The batch in `count` parts, of equal size where that is possible."""
-        rows = torch.arange(len(self)).tensor_split(count)
-        return [self._select(part.tolist()) for part in rows if len(part)]
+        ends = [len(self) * number // count for number in range(count + 1)]
+        return [self._between(low, high) for low, high in pairwise(ends) if high > low]
 
-    def _select(self, rows: list[int]) -> TrainingBatch:
-        low, high = rows[0], rows[-1] + 1
+    def _between(self, low: int, high: int) -> TrainingBatch:
         poke = self.poke and Poke(self.poke.location[low:high], self.poke.displacement[low:high])
         return replace(
             self,

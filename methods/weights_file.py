@@ -70,15 +70,10 @@ def save_weights(
     method: str,
     config: BaseModel,
     facts: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
 ) -> None:
-    """Writes tensors with their method and configuration, atomically.
-
-    Args:
-        dtype: floating-point tensors are stored in this precision; None: as they are.
-    """
+    """Writes tensors with their method and configuration, atomically, in the precision that they have."""
     content = {"method": method, "config": config.model_dump(mode="json"), "facts": dict(facts or {})}
-    kept = {key: _stored(value, dtype) for key, value in tensors.items()}
+    kept = {key: _stored(value) for key, value in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(kept, temporary, metadata={KEY: json.dumps(content)})
 
@@ -110,11 +105,24 @@ def halved(source: Path, target: Path) -> int:
     for key, value in tensors.items():
         if value.is_floating_point() and not bool(value.half().isfinite().all()):
             raise MethodError(f"{source}: {key} holds numbers beyond the range of half precision; publish it as it is")
-    kept = {key: _stored(value, torch.float16) for key, value in tensors.items()}
+    kept = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
         save_file(kept, temporary, metadata={KEY: json.dumps(content)})
     return sum(value.numel() for value in kept.values())
+
+
+def check_one_file(method: str, checkpoint: Path | None, official: Path | None) -> None:
+    """Checks that a method was given its weights in one way.
+
+    Raises:
+        MethodError: neither file is given, or both are.
+    """
+    if (checkpoint is None) == (official is None):
+        raise MethodError(
+            f"{method} needs one file of trained weights: {method}:checkpoint=FILE (written by `bench train`) or "
+            f"{method}:official=FILE (of the authors' program); found {'neither' if checkpoint is None else 'both'}"
+        )
 
 
 def foreign_state(path: Path | str) -> Any:
@@ -173,8 +181,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise MethodError(f"{path} is not a readable safetensors file: {error}. Take one of `bench train`.") from error
 
 
-def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    value = value.detach().cpu()
-    if dtype is not None and value.is_floating_point():
-        value = value.to(dtype)
-    return value.contiguous().clone()
+def _stored(value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous().clone()

@@ -93,17 +93,22 @@ METRICS.register("lpips_alex", "metrics.lpips:LPIPSAlex", "LPIPS v0.1, AlexNet, 
 METRICS.register("lpips_vgg", "metrics.lpips:LPIPSVGG", "LPIPS v0.1, VGG16, per frame")
 METRICS.register("fvd", "metrics.fvd:FVD", "Frechet video distance, I3D Kinetics-400 logits")
 METRICS.register("kvd", "metrics.kvd:KVD", "kernel video distance, unbiased polynomial MMD on the same features")
-for _name, _class, _summary in (
-    ("endpoint_error", "EndpointError", "distance of the poked point from its target, px"),
-    ("direction_error", "DirectionError", "angle between the motion of the poked point and the poke, degrees"),
-    ("poke_share", "PokeShare", "share of the poke that the poked point follows"),
-    ("dose_slope", "DoseSlope", "how the response grows with the length of the poke"),
-    ("leakage", "Leakage", "motion of pixels that truly stay still, px"),
-    ("flow_error", "FlowError", "end-point error of the motion over all pixels, px"),
-    ("zero_stillness", "ZeroStillness", "share of pixels that stay under a poke of no length"),
-    ("beside_stillness", "BesideStillness", "share of pixels that stay under a poke beside the object"),
-    ("moving_lpips", "MovingLPIPS", "LPIPS (Alex) of the moving region"),
-    ("moving_psnr", "MovingPSNR", "PSNR of the moving region, dB"),
-    ("retrieval", "Retrieval", "whether the response is nearest to the truth of its own poke"),
-):
-    METRICS.register(_name, f"metrics.control_metrics:{_class}", _summary)
+METRICS.register("endpoint_error", "metrics.control_metrics:EndpointError", "poked point to its target, px")
+METRICS.register(
+    "direction_error",
+    "metrics.control_metrics:DirectionError",
+    "motion of the poked point to the poke, degrees",
+)
+METRICS.register("poke_share", "metrics.control_metrics:PokeShare", "share of the poke that the poked point follows")
+METRICS.register("dose_slope", "metrics.control_metrics:DoseSlope", "growth of the response with the poke's length")
+METRICS.register("leakage", "metrics.control_metrics:Leakage", "motion of pixels that truly stay still, px")
+METRICS.register("flow_error", "metrics.control_metrics:FlowError", "end-point error of the motion over all pixels, px")
+METRICS.register("zero_stillness", "metrics.control_metrics:ZeroStillness", "share still under a poke of no length")
+METRICS.register(
+    "beside_stillness",
+    "metrics.control_metrics:BesideStillness",
+    "share still under a poke beside the object",
+)
+METRICS.register("moving_lpips", "metrics.control_metrics:MovingLPIPS", "LPIPS (Alex) of the moving region")
+METRICS.register("moving_psnr", "metrics.control_metrics:MovingPSNR", "PSNR of the moving region, dB")
+METRICS.register("retrieval", "metrics.control_metrics:Retrieval", "response nearest to the truth of its own poke")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ class Response:
         return flow_at(self.flow, self.location[:, None])[:, 0]
 
 
-class ControlMetric:
+class ControlMetric(ABC):
     """A metric of kind "clip": NaN marks a clip for which it is not defined.
 
     Attributes:
@@ -76,9 +77,9 @@ class ControlMetric:
     def __init__(self, device: torch.device | str = "cpu", mode: str = "exact") -> None:
         self.device, self.mode = device, mode
 
+    @abstractmethod
     def score(self, response: Response) -> Tensor:
         """float64 `[B]`."""
-        raise NotImplementedError
 
 
 def _card(name: str, title: str, convention: str, unit: str = "px", higher_is_better: bool = False) -> MetricCard:

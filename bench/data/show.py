@@ -160,7 +160,7 @@ def _tiles(row: _Row, context: int, scale: float, zoom: int) -> tuple[list[str],
     horizon = len(row.clip.frames) - context
     steps = sorted({-(-k * horizon // LATER) for k in range(1, LATER + 1)})
     names, tiles = ["x0 and poke"], [_tile(_picture(row.clip.frames[context - 1]), zoom)]
-    _arrow(tiles[0], row.poke, zoom)
+    draw_poke(tiles[0], row.poke, zoom)
     for step in steps:
         tile = _tile(_picture(row.clip.frames[context - 1 + step]), zoom)
         _dots(tile, row.poke, zoom)
@@ -191,7 +191,8 @@ def _ends(poke: Draw, zoom: int) -> list[tuple[tuple[float, float], tuple[float,
     return [((a[0], a[1]), (b[0], b[1])) for a, b in zip(starts.tolist(), targets.tolist(), strict=True)]
 
 
-def _arrow(tile: Image, poke: Draw, zoom: int) -> None:
+def draw_poke(tile: Image, poke: Draw, zoom: int) -> None:
+    """Draws a red arrow into `tile`, x0 enlarged `zoom` times, for each poke of a clip."""
     from PIL import ImageDraw
 
     draw, width = ImageDraw.Draw(tile), max(1, tile.width // 96)

@@ -109,13 +109,13 @@ class Feed:
         dataset: clips to learn from.
         plan: the plan's data.
         inputs: of the training: "poke", "tracks".
-        batch_size: clips of one iteration over all processes.
+        batch_size: clips of one iteration over all processes, a multiple of their number.
         seed: of order, augmentation and pokes.
         device: where the batches go.
         world: this process among its peers.
 
     Raises:
-        TrainingError: the batch cannot be shared equally by the processes.
+        TrainingError: the training asks for pokes and tracks.
         DataError: too few clips, or flow that cannot be had.
     """
 
@@ -131,11 +131,6 @@ class Feed:
         workers: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        if batch_size % world.size:
-            raise TrainingError(
-                f"loop.batch_size {batch_size} cannot be shared equally by {world.size} processes; "
-                f"take a multiple of {world.size}"
-            )
         self._plan, self._device, self._total = plan, device, batch_size
         self._first = batch_size // world.size * world.rank
         flow = FlowSource(dataset, plan.flow, context=plan.context) if "poke" in inputs else None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bench.data.interface import DataSet
+from bench.data.show import draw_poke
 from bench.evaluate import condition, predict
 from bench.flow import FlowSource
+from bench.pokes import Draw
 from bench.protocol import Protocol
 from bench.record import Arrays
 from bench.scoring import Scorer, merge
@@ -83,19 +86,17 @@ class Validator:
 
 def strip(conditioning: Conditioning, target: Tensor, pred: Tensor, row: int) -> Tensor:
     """Truth above prediction of one clip, float `[3, 2 H, (T + 1) W]` in [0, 1], the poke drawn into x0."""
-    x0 = conditioning.x0[row].clone()
+    x0 = conditioning.x0[row]
     if conditioning.poke is not None:
-        location, displacement = conditioning.poke.location[row].cpu(), conditioning.poke.displacement[row].cpu()
-        x0 = with_arrow(x0, location.tolist(), (location + displacement).tolist())
+        x0 = with_poke(x0, conditioning.poke.location[row], conditioning.poke.displacement[row])
     rows = [torch.cat([x0, *frames], dim=-1) for frames in (target[row], pred[row])]
     return torch.cat(rows, dim=-2).float().cpu()
 
 
-def with_arrow(image: Tensor, start: list[float], end: list[float]) -> Tensor:
-    """`image` float `[3, H, W]` with a red arrow between two points (x, y) in px."""
-    import cv2
+def with_poke(image: Tensor, location: Tensor, displacement: Tensor) -> Tensor:
+    """`image` float `[3, H, W]` in [0, 1] with a red arrow for the poke; both vectors `[2]`, px."""
+    from PIL import Image
 
-    canvas = (image.permute(1, 2, 0) * 255).round().byte().cpu().contiguous().numpy()
-    tail, head = ((round(point[0]), round(point[1])) for point in (start, end))
-    cv2.arrowedLine(canvas, tail, head, (255, 0, 0), max(1, canvas.shape[1] // 64), cv2.LINE_AA, tipLength=0.3)
-    return torch.from_numpy(canvas).permute(2, 0, 1).to(image) / 255
+    picture = Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().cpu().numpy())
+    draw_poke(picture, Draw(location[None].cpu(), displacement[None].cpu(), "strong"), zoom=1)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).to(image) / 255

@@ -13,7 +13,7 @@ from methods.hao.network import STRIDE, HaoNetwork
 from methods.hao.official import read_official
 from methods.hao.trajectories import trajectory_map
 from methods.interface import Conditioning, MethodCard
-from methods.weights_file import load_weights
+from methods.weights_file import check_one_file, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
 
@@ -35,11 +35,7 @@ class Hao:
     """
 
     def __init__(self, checkpoint: Path | None = None, official: Path | None = None, batch_norm: bool = True) -> None:
-        if (checkpoint is None) == (official is None):
-            raise MethodError(
-                "hao needs trained weights: write hao:checkpoint=FILE with a file of `bench train`, or "
-                "hao:official=FILE with a checkpoint of the authors"
-            )
+        check_one_file("hao", checkpoint, official)
         if official is not None:
             config, network = read_official(official, batch_norm)
             self._set(config, network, {official.name: sha256_of(official)}, "Apache-2.0")

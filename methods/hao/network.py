@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.hao.trajectories import CHANNELS
+from methods.layers import BatchNorm
 from metrics.errors import MethodError
 
 STRIDE = 16
@@ -103,7 +104,7 @@ class _Stack(nn.Module):
         for name, inputs, outputs in layers:
             self.add_module(f"c{name}", nn.Conv2d(inputs * width or 3 + CHANNELS, outputs * width, 3, padding=1))
             if batch_norm:
-                self.add_module(f"bn{name}", nn.BatchNorm2d(outputs * width))
+                self.add_module(f"bn{name}", BatchNorm(outputs * width))
 
     def run(self, x: Tensor, *names: str) -> Tensor:
         """`x` through the layers of these names, in that order."""

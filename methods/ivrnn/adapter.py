@@ -14,7 +14,7 @@ from methods.ivrnn.config import SIDE, IVRNNConfig, Variant
 from methods.ivrnn.network import ImprovedVRNN
 from methods.ivrnn.official import read_official
 from methods.ivrnn.sampler import SAMPLERS, SampleNoise
-from methods.weights_file import fill, load_weights
+from methods.weights_file import check_one_file, fill, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
 
@@ -51,11 +51,7 @@ class IVRNN:
         variant: Variant | None = None,
         sampler: Sampler = "incremental",
     ) -> None:
-        if (checkpoint is None) == (official is None):
-            raise MethodError(
-                f"ivrnn: expected one of checkpoint=FILE (written by `bench train`) and official=FILE (of the authors' "
-                f"program), found {'neither' if checkpoint is None else 'both'}"
-            )
+        check_one_file("ivrnn", checkpoint, official)
         if sampler not in SAMPLERS:
             raise MethodError(f"ivrnn: expected a sampler of {', '.join(SAMPLERS)}, found {sampler!r}")
         if checkpoint is not None:

@@ -12,7 +12,7 @@ from methods.poking.config import PokingConfig
 from methods.poking.network import PokingNetwork
 from methods.poking.official import read_generator
 from methods.poking.poke_map import check_poke
-from methods.weights_file import load_weights
+from methods.weights_file import check_one_file, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
 
@@ -35,11 +35,7 @@ class Poking:
     """
 
     def __init__(self, checkpoint: Path | None = None, official: Path | None = None, size: int | None = None) -> None:
-        if (checkpoint is None) == (official is None):
-            raise MethodError(
-                "poking: expected one file of weights, poking:checkpoint=FILE or poking:official=FILE, "
-                f"found {'none' if checkpoint is None else 'both'}"
-            )
+        check_one_file("poking", checkpoint, official)
         if checkpoint is not None:
             if size is not None:
                 raise MethodError("poking: size is for official=FILE; a checkpoint knows its own. Leave it out.")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from methods.poking.config import NetworkConfig
@@ -51,90 +50,24 @@ class ConvGRUCell(nn.Module):
         biases = (self.update_gate.bias, self.reset_gate.bias, self.out_gate.bias)
         return torch.cat([cast(Tensor, bias) for bias in biases])
 
-    def forward(self, drives: Tensor, state: Tensor) -> Tensor:
-        """The states after each step, time first, `[T B, channels, H, W]`.
+    def forward(self, drives: Sequence[Tensor], state: Tensor) -> list[Tensor]:
+        """The states after each step.
 
         Args:
-            drives: of each step, with biases, `[T, B, 3 channels, H, W]`.
+            drives: of each step, `[B, 3 channels, H, W]`.
             state: `[B, channels, H, W]`.
         """
+        channels = state.shape[1]
         gating = torch.cat([self.update_gate.weight[:, self.inputs :], self.reset_gate.weight[:, self.inputs :]])
         candidate = self.out_gate.weight[:, self.inputs :]
-        if torch.is_autocast_enabled(state.device.type):
-            return _recurrence(drives, state, gating, candidate)[0].flatten(0, 1)
-        return GRURollout.apply(drives, state, gating, candidate).flatten(0, 1)
-
-
-def _recurrence(
-    drives: Tensor, state: Tensor, gating: Tensor, candidate: Tensor
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """The states `[T, B, C, H, W]` after each step, and of each step z and r together, and c."""
-    channels = state.shape[1]
-    states, gates, contents = [], [], []
-    for drive in drives:
-        gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
-        gate = torch.sigmoid(F.conv2d(state, gating, padding=1) + gate_drive)
-        update, reset = gate.chunk(2, dim=1)
-        content = torch.tanh(F.conv2d(reset * state, candidate, padding=1) + out_drive)
-        state = torch.lerp(state, content, update)
-        states.append(state)
-        gates.append(gate)
-        contents.append(content)
-    return torch.stack(states), gates, contents
-
-
-class GRURollout(torch.autograd.Function):
-    """`_recurrence` whose backward pass makes the gradients of the weights once for all steps.
-
-    Autograd would convolve for the gradient of each weight in every step, on few clips at a time, and add the results:
-    at full size a third of the time of the backward pass. The inputs' gradients are made step by step as they must be.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, drives: Tensor, state: Tensor, gating: Tensor, candidate: Tensor) -> Tensor:
-        states, gates, contents = _recurrence(drives, state, gating, candidate)
-        ctx.save_for_backward(state, gating, candidate, states, torch.stack(gates), torch.stack(contents))
+        states = []
+        for drive in drives:
+            gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
+            update, reset = torch.sigmoid(F.conv2d(state, gating, padding=1) + gate_drive).chunk(2, dim=1)
+            content = torch.tanh(F.conv2d(reset * state, candidate, padding=1) + out_drive)
+            state = torch.lerp(state, content.to(state.dtype), update.to(state.dtype))  # mixed precision: as x0's
+            states.append(state)
         return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        first, gating, candidate, states, gates, contents = ctx.saved_tensors
-        steps, channels = len(states), first.shape[1]
-        before = torch.cat([first.expand_as(states[0])[None], states[:-1]])
-        update, reset = gates.split(channels, dim=2)
-        pre = torch.empty(steps, first.shape[0], 3 * channels, *first.shape[2:], dtype=first.dtype, device=first.device)
-        carried = torch.zeros_like(states[0])
-        for t in reversed(range(steps)):
-            z, r, c, h = update[t], reset[t], contents[t], before[t]
-            grad = outer[t] + carried
-            pre_z, pre_r, pre_c = pre[t].split(channels, dim=1)
-            torch.mul(grad * z, 1 - c.square(), out=pre_c)
-            masked = _input_gradient(h, candidate, pre_c)
-            torch.mul(grad * (c - h), z * (1 - z), out=pre_z)
-            torch.mul(masked * h, r * (1 - r), out=pre_r)
-            carried = grad * (1 - z) + masked * r + _input_gradient(h, gating, pre[t, :, : 2 * channels])
-        weights: list[Tensor | None] = [None, None]
-        if ctx.needs_input_grad[2]:
-            weights[0] = _weight_gradient(before, gating, pre[:, :, : 2 * channels])
-        if ctx.needs_input_grad[3]:
-            weights[1] = _weight_gradient(reset * before, candidate, pre[:, :, 2 * channels :])
-        return pre, carried, *weights
-
-
-def _input_gradient(inputs: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
-    """Of a 3x3 convolution with padding 1."""
-    return _convolution_gradients(grad, inputs, weight, [True, False, False])[0]
-
-
-def _weight_gradient(inputs: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
-    """Likewise, over all steps: `inputs` and `grad` are `[T, B, ...]`."""
-    return _convolution_gradients(grad.flatten(0, 1), inputs.flatten(0, 1), weight, [False, True, False])[1]
-
-
-def _convolution_gradients(grad: Tensor, inputs: Tensor, weight: Tensor, wanted: list[bool]) -> list[Tensor]:
-    one, none = [1, 1], [0, 0]
-    return torch.ops.aten.convolution_backward(grad, inputs, weight, None, one, one, one, False, none, 1, wanted)
 
 
 class Predictor(nn.Module):
@@ -169,15 +102,12 @@ class Predictor(nn.Module):
         driven = cells[0].drive(phi)
         silent = cells[0].biases()[:, None, None].expand_as(driven).to(driven.dtype)
         by_strength = {one: driven if one == 1 else torch.lerp(silent, driven, one) for one in set(strengths)}
-        if len(by_strength) == 1:
-            drives = by_strength[strengths[0]].expand(len(strengths), *driven.shape)
-        else:
-            drives = torch.stack([by_strength[one] for one in strengths])
+        drives: Sequence[Tensor] = [by_strength[one] for one in strengths]
         outcome: list[Tensor] = []
         for index, (cell, state) in enumerate(zip(cells, levels, strict=True)):
             if index:
-                drives = cell.drive(outcome[-1]).unflatten(0, (len(strengths), -1))
-            outcome.append(cell(drives, state))
+                drives = cell.drive(outcome[-1]).split(len(state))
+            outcome.append(torch.cat(cell(drives, state)))
         return outcome[-1:] if self.bottleneck_only else outcome
 
 

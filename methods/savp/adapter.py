@@ -11,7 +11,7 @@ from methods.interface import Conditioning, MethodCard
 from methods.savp.config import SavpConfig
 from methods.savp.network import Generator, State, drawn
 from methods.savp.official import read_official
-from methods.weights_file import fill, load_weights
+from methods.weights_file import check_one_file, fill, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
 
@@ -36,10 +36,7 @@ class Savp:
     """
 
     def __init__(self, checkpoint: Path | None = None, official: Path | None = None) -> None:
-        if (checkpoint is None) == (official is None):
-            raise MethodError(
-                "savp needs one of checkpoint=FILE (written by bench train) and official=FILE (the authors' checkpoint)"
-            )
+        check_one_file("savp", checkpoint, official)
         if checkpoint is not None:
             file = load_weights(checkpoint, "savp")
             config: SavpConfig = file.configured(SavpConfig)

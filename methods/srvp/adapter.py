@@ -16,7 +16,7 @@ from methods.srvp.config import SIZE, SRVPConfig
 from methods.srvp.network import SRVPNetwork, sampled
 from methods.srvp.official import load_official
 from methods.srvp.variant import check_variant
-from methods.weights_file import fill, load_weights
+from methods.weights_file import check_one_file, fill, load_weights
 from metrics.errors import MethodError
 
 PAPER = (
@@ -43,11 +43,7 @@ class SRVP:
     def __init__(
         self, checkpoint: Path | None = None, official: Path | None = None, euler_steps: int | None = None
     ) -> None:
-        if (checkpoint is None) == (official is None):
-            raise MethodError(
-                "srvp needs trained weights: write srvp:checkpoint=FILE with a file of `bench train`, or "
-                "srvp:official=FILE with a checkpoint of the authors"
-            )
+        check_one_file("srvp", checkpoint, official)
         if official is not None:
             read = load_official(official, euler_steps)
             network = SRVPNetwork(read.config)

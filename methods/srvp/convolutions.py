@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.srvp.batch_norm import BatchNorm
+from methods.layers import BatchNorm
 from methods.srvp.config import SRVPConfig
 
 SLOPE = 0.2

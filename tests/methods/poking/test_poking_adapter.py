@@ -153,7 +153,7 @@ def test_bad_conditioning(method: Poking) -> None:
 
 def test_bad_options(method: Poking, tmp_path: Path) -> None:
     checkpoint = tmp_path / "tiny.safetensors"
-    with pytest.raises(MethodError, match="found none"):
+    with pytest.raises(MethodError, match="found neither"):
         Poking()
     with pytest.raises(MethodError, match="found both"):
         Poking(checkpoint=checkpoint, official=checkpoint)

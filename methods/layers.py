@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics are those of the batch of all processes."""
+"""Layers that two or more methods share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, distributed, nn
 class BatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d`, with one mean and variance over all processes while it trains.
 
-    The authors train with synchronised batch normalisation; `nn.SyncBatchNorm` exists on GPUs only. All processes
-    must call it equally often; their batches may differ in size. In one process it is `nn.BatchNorm2d` itself.
+    So a step does not depend on how many processes share its batch. `nn.SyncBatchNorm` exists on GPUs only. All
+    processes must call it equally often; their batches may differ in size. In one process it is `nn.BatchNorm2d`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
