@@ -91,9 +91,9 @@ def test_what_does_not_fit_is_refused() -> None:
         method().predict(given(side=32), 1, 0)
     with pytest.raises(MethodError, match="expected at least 2 context frames, found 1"):
         method().predict(given(context=1), 1, 0)
-    with pytest.raises(MethodError, match="needs one of checkpoint=FILE"):
+    with pytest.raises(MethodError, match="needs one file of trained weights"):
         build_method("savp")
-    with pytest.raises(MethodError, match="needs one of checkpoint=FILE"):
+    with pytest.raises(MethodError, match="needs one file of trained weights"):
         Savp(Path("a"), Path("b"))
     with pytest.raises(MethodError, match="there is no weights file"):
         build_method("savp:checkpoint=nowhere.safetensors")
