@@ -43,7 +43,7 @@ tables: $(READY) ## evaluate the suites and print their tables; DATA=folder: on 
 	done
 
 test: $(READY) lint ## lint, type check and the quick tests
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not tf and not benchmark" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not tf and not browser and not benchmark" $(ARGS)
 
 test-all: $(READY_TF) lint ## every test, slow, GPU and network ones too
 	$(BIN)/python -m pytest -m "not benchmark" $(ARGS)

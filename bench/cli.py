@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.progress import clip_bar, data_bar, line_a_minute, progress_bar
 from metrics.errors import PokeBenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from bench.data.interface import DataSet, Progress
+    from bench.data.interface import DataSet
     from bench.distributed import World
     from bench.suite import Suite
 
@@ -52,7 +50,7 @@ def evaluate(
     from bench.store import Store
     from methods.registry import build_method
 
-    with world() as peers, _clip_bar("evaluate", peers.first) as bar:
+    with world() as peers, clip_bar("evaluate", peers.first) as bar:
         chosen, opened = _suite(suite, data, method, set_, skip_unreadable, fetch, peers)
         run(
             [build_method(spec) for spec in chosen.methods],
@@ -109,8 +107,8 @@ def train(
     folder = out or Path("out/train") / f"{method}-{plan.recipe}"
     fabric = make_fabric(plan.loop.precision, device)
     first = fabric.global_rank == 0
-    with _bar("train", "steps", first) as bar:
-        done = run(plan, folder, fabric=fabric, workers=workers, report=bar or _line_a_minute(), data_progress=bar)
+    with progress_bar("train", "steps", first) as bar:
+        done = run(plan, folder, fabric=fabric, workers=workers, report=bar or line_a_minute(), data_progress=bar)
     if first:
         values = ", ".join(f"{name} {value:.4g}" for name, value in done.values.items())
         typer.echo(f"{done.model}{': ' if values else ''}{values}")
@@ -231,7 +229,7 @@ def data_fetch(name: Annotated[str, typer.Argument(help="Name of a data set that
     """Download a data set into the user cache, checked by hash."""
     from bench.data.registry import fetch_dataset
 
-    with _data_bar() as bar:
+    with data_bar() as bar:
         typer.echo(f"{name} is in {fetch_dataset(name, bar)}")
 
 
@@ -247,7 +245,7 @@ def data_prepare(
     from bench.data.manifest import report
     from bench.data.registry import prepare_dataset
 
-    with _data_bar() as bar:
+    with data_bar() as bar:
         folder = prepare_dataset(name, raw, size=size, workers=workers, allow_partial=allow_partial, progress=bar)
     typer.echo(f"{report(folder)}\n{name} is in {folder}")
 
@@ -264,7 +262,7 @@ def data_show(
     from bench.data.show import contact_sheet
 
     path = out or Path("out") / f"{Path(name).name}.png"
-    with _data_bar() as bar:
+    with data_bar() as bar:
         dataset = open_dataset(name, size=size, max_clips=clips, progress=bar)
     contact_sheet(dataset, clips, path)
     typer.echo(f"{dataset.describe()}: {path}")
@@ -281,7 +279,7 @@ def data_flow_error(
     from bench.data.registry import open_dataset
     from bench.flow_quality import flow_error_table
 
-    with _data_bar() as bar:
+    with data_bar() as bar:
         dataset = open_dataset(name, size=size, max_clips=clips, progress=bar)
         table = flow_error_table(dataset, estimator, progress=bar)
     typer.echo(f"{dataset.describe()}\n\n{table.to_markdown(floatfmt='.3f')}")
@@ -296,7 +294,7 @@ def data_track_error(
     """Measure how far followed points are from where they truly are at the last frame."""
     from bench.track_quality import track_error_table
 
-    with _data_bar() as bar:
+    with data_bar() as bar:
         table = track_error_table(name, size=size, clips=clips, progress=bar)
     typer.echo(f"{clips} clips of {name}, {size} px, 5 points each; error at the last frame, px\n")
     typer.echo(table.to_markdown(floatfmt=".3f"))
@@ -342,7 +340,7 @@ def _suite(
 ) -> tuple[Suite, DataSet]:
     from bench.suite import open_suite_data
 
-    with _data_bar() as bar:
+    with data_bar() as bar:
         return open_suite_data(
             name,
             data,
@@ -359,74 +357,3 @@ def _list(entries: dict[str, str]) -> None:
     width = max(map(len, entries))
     for name, summary in entries.items():
         typer.echo(f"{name:<{width}}  {summary}")
-
-
-@contextmanager
-def _clip_bar(what: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    with _bar(what, "clips", shown) as update:
-        yield update and (lambda done, total: update(done, total, what))
-
-
-@contextmanager
-def _data_bar() -> Iterator[Progress | None]:
-    with _bar("data", "steps", True) as update:
-        yield update
-
-
-def _line_a_minute() -> Progress:
-    """Progress for a log: a line of steps, rate and time left, once a minute."""
-    import time
-
-    began: list[tuple[float, int]] = []
-    said = time.monotonic()
-
-    def report(done: int, total: int, text: str) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if not began:
-            began.append((now, done))
-            return
-        if now - said >= 60 or done == total:
-            said = now
-            rate = (done - began[0][1]) / (now - began[0][0])
-            left = (total - done) / rate / 60
-            logging.info("step %d of %d, %.3g a second, %.0f min left: %s", done, total, rate, left, text)
-
-    return report
-
-
-@contextmanager
-def _bar(what: str, unit: str, shown: bool) -> Iterator[Progress | None]:
-    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
-    if not shown or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def update(done: int, total: int, text: str) -> None:
-            bar.update(task, completed=done, total=total or None, description=text)
-
-        yield update
-
-
-if __name__ == "__main__":
-    main()
