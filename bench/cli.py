@@ -357,3 +357,7 @@ def _list(entries: dict[str, str]) -> None:
     width = max(map(len, entries))
     for name, summary in entries.items():
         typer.echo(f"{name:<{width}}  {summary}")
+
+
+if __name__ == "__main__":
+    main()

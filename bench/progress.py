@@ -70,7 +70,3 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Progress | None]
             bar.update(task, completed=done, total=total or None, description=text)
 
         yield update
-
-
-if __name__ == "__main__":
-    main()
