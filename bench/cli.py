@@ -94,6 +94,7 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="What to replace: model.FIELD=VALUE, data.FIELD= or loop.FIELD=.")
     ] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights file of the method to begin from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of this training; default: out/train/METHOD-RECIPE.")] = None,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead.")] = 0,
@@ -103,7 +104,7 @@ def train(
     from bench.train import train as run
     from bench.training.plan import make_plan
 
-    plan = make_plan(method, recipe, set_ or [], data)
+    plan = make_plan(method, recipe, set_ or [], data, start)
     folder = out or Path("out/train") / f"{method}-{plan.recipe}"
     fabric = make_fabric(plan.loop.precision, device)
     first = fabric.global_rank == 0

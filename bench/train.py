@@ -21,11 +21,11 @@ from torch import Tensor
 from bench import provenance
 from bench.data.interface import Progress as DataProgress
 from bench.distributed import World
-from bench.training.checkpoints import PREDICTOR, Checkpoints, Progress
+from bench.training.checkpoints import Checkpoints, Progress
 from bench.training.engine import Average, FabricEngine
 from bench.training.feed import Feed, TrainingData, open_training_data
 from bench.training.journal import Journal
-from bench.training.plan import PRECISIONS, Plan
+from bench.training.plan import PRECISIONS, PREDICTOR, Plan
 from bench.training.validation import Validator
 from methods.training import Training
 from metrics.base import METRICS
@@ -136,8 +136,10 @@ def train(
         workers,
         data_progress,
     )
-    average = None if plan.loop.ema is None else Average(training.networks[PREDICTOR], plan.loop.ema)
     checkpoints = Checkpoints(out / "checkpoints", plan)
+    if checkpoints.newest() is None:
+        plan.begin(training)
+    average = None if plan.loop.ema is None else Average(training.networks[PREDICTOR], plan.loop.ema)
     return _Loop(plan, out, training, opened, fabric, world, engine, feed, average, checkpoints, report).run()
 
 
@@ -159,7 +161,15 @@ class _Loop:
         self.plan, self.loop, self.out, self.training = plan, plan.loop, out, training
         self.fabric, self.world, self.engine, self.feed = fabric, world, engine, feed
         self.average, self.checkpoints, self.report = average, checkpoints, report
-        self.facts = {"commit": provenance.commit(), "data": data.training.content_hash, "seed": plan.loop.seed}
+        self.facts = {
+            "commit": provenance.commit(),
+            "dataset": data.training.name,
+            "data": data.training.content_hash,
+            "batch_size": plan.loop.batch_size,
+            "precision": plan.loop.precision,
+            "seed": plan.loop.seed,
+            "hardware": provenance.hardware(str(fabric.device)),
+        }
         self.progress = Progress(0, 0.0, feed.loader.state_dict())
         self.values: dict[str, float] = {}
         self.precision: Any = fabric.strategy.precision  # holds the gradient scaler of fp16
@@ -303,8 +313,8 @@ def _store_plan(plan: Plan, out: Path) -> None:
         if before.identity != plan.identity:
             different = [
                 f"{section}.{key}: {old.get(key)!r} there, {value!r} here"
-                for section in ("model", "data", "loop")
-                for old, new in [(before.model_dump()[section], plan.model_dump()[section])]
+                for section in ("model", "data", "loop", "start")
+                for old, new in [(before.model_dump()[section] or {}, plan.model_dump()[section] or {})]
                 for key, value in new.items()
                 if old.get(key) != value
             ]

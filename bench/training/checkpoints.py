@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bench.training.engine import Average
-from bench.training.plan import Plan
+from bench.training.plan import PREDICTOR, Plan
 from methods.training import Training
 from methods.weights_file import fill, save_weights
 from metrics.cache import sha256_of
@@ -31,7 +31,6 @@ from metrics.errors import TrainingError
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-PREDICTOR = "predictor"
 BEST = "best"
 
 
@@ -152,7 +151,14 @@ class Checkpoints:
             predictor,
             self._plan.method,
             self._plan.config(),
-            {"recipe": self._plan.recipe, "plan": self._plan.identity, "steps": progress.iteration, **facts},
+            {
+                "recipe": self._plan.recipe,
+                "plan": self._plan.identity,
+                "steps": progress.iteration,
+                "steps_before": 0 if self._plan.start is None else self._plan.start.steps,
+                "seconds": round(progress.seconds, 1),
+                **facts,
+            },
         )
         tensors: dict[str, Tensor] = {}
         for name, network in training.networks.items():

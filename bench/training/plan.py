@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,10 +16,13 @@ from bench.flow import EXACT, FLOWS
 from bench.pokes import PokeRule
 from bench.tracks import TrackRule
 from methods.training import TRAININGS, Recipe, Training
+from methods.weights_file import load_weights
 from metrics.base import METRICS
 from metrics.cache import hash_of
 from metrics.errors import TrainingError
 
+PREDICTOR = "predictor"
+"""The network of a training that a prediction needs."""
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Our names of precisions, and Fabric's."""
 
@@ -112,6 +116,22 @@ FREE = ("validate_every", "checkpoint_every", "log_every", "keep")
 """Fields of the loop that may change when a training goes on: they do not move what a step computes."""
 
 
+class Start(BaseModel):
+    """Weights of the predictor that a training begins from.
+
+    Attributes:
+        path: of the weights file.
+        sha256: of its content, all that counts.
+        steps: that its weights were trained for before, as the file says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    sha256: str
+    steps: int = Field(0, ge=0)
+
+
 class Plan(BaseModel):
     """Everything that a training depends on.
 
@@ -120,6 +140,7 @@ class Plan(BaseModel):
         recipe: named configuration that it started from.
         model: the method's configuration, as plain values.
         data, loop: see there.
+        start: what the predictor begins from; None: fresh weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -129,6 +150,7 @@ class Plan(BaseModel):
     model: dict[str, Any]
     data: DataPlan
     loop: LoopPlan
+    start: Start | None = None
 
     def config(self) -> Any:
         """The method's configuration, typed."""
@@ -145,15 +167,41 @@ class Plan(BaseModel):
         built.check(self.data.size, self.data.context, self.data.horizon)
         return built
 
+    def begin(self, training: Training) -> None:
+        """Puts the weights that the plan starts from into the predictor of `training`.
+
+        Raises:
+            MethodError: there is no such file any more, or it does not fit the configuration.
+            TrainingError: it is not the file that the plan was made with.
+        """
+        if self.start is None:
+            return
+        found = load_weights(self.start.path, self.method)
+        if found.sha256 != self.start.sha256:
+            raise TrainingError(
+                f"{self.start.path} has changed: expected sha256 {self.start.sha256}, found {found.sha256}. "
+                "Give the file that the training was begun with, or another --out."
+            )
+        found.fill(training.networks[PREDICTOR])
+
     @property
     def identity(self) -> str:
         """Hash of all that moves what a step computes."""
         content = self.model_dump(mode="json")
         content["loop"] = {key: value for key, value in content["loop"].items() if key not in FREE}
+        begun = content.pop("start")
+        if begun is not None:
+            content["start"] = begun["sha256"]
         return hash_of(content)[:12]
 
 
-def make_plan(method: str, recipe: str | None = None, pairs: Sequence[str] = (), data: str | None = None) -> Plan:
+def make_plan(
+    method: str,
+    recipe: str | None = None,
+    pairs: Sequence[str] = (),
+    data: str | None = None,
+    start: Path | str | None = None,
+) -> Plan:
     """The plan of a recipe with what the user replaces.
 
     Args:
@@ -161,9 +209,11 @@ def make_plan(method: str, recipe: str | None = None, pairs: Sequence[str] = (),
         recipe: one of its recipes; None: "small" where there is one, else the first.
         pairs: "SECTION.FIELD=VALUE" with section model, data or loop; values are read as TOML, bare words as text.
         data: data set or folder in place of the recipe's.
+        start: weights file that the predictor begins from.
 
     Raises:
         RegistryError: no such method.
+        MethodError: `start` is not a weights file of the method.
         TrainingError: no such recipe or field, or a value out of range.
     """
     training = TRAININGS.get(method)
@@ -191,10 +241,17 @@ def make_plan(method: str, recipe: str | None = None, pairs: Sequence[str] = (),
             model=model,
             data=DataPlan(**sections["data"]),
             loop=LoopPlan(**sections["loop"]),
+            start=None if start is None else _start(start, method),
         )
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise TrainingError(f"the plan for {method} is not valid: {'; '.join(faults)}") from error
+
+
+def _start(path: Path | str, method: str) -> Start:
+    found = load_weights(path, method)
+    steps = sum(int(found.facts.get(key, 0)) for key in ("steps", "steps_before"))
+    return Start(path=str(path), sha256=found.sha256, steps=steps)
 
 
 def _replace(sections: dict[str, dict[str, Any]], pair: str, known: Mapping[str, type[BaseModel]]) -> None:

@@ -350,3 +350,35 @@ def test_clips_shorter_than_the_horizon_are_refused(tmp_path: Path, moving_video
     short = make_plan("tiny", None, [*BASE, "data.validation_clips=0"], str(tmp_path / "videos"))
     with pytest.raises(DataError, match="11"):
         train(short, tmp_path / "out")
+
+
+def test_a_training_begins_from_given_weights(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", "loop.steps=5")
+    made = make_plan("tiny", None, [*BASE, "loop.steps=6"], start=first / "model.safetensors")
+    assert made.start is not None
+    assert made.start.steps == 5
+    fresh = made.model_copy(update={"start": None})
+    assert made.identity != fresh.identity
+    training = made.build()
+    made.begin(training)
+    for key, value in load_file(first / "model.safetensors").items():
+        torch.testing.assert_close(training.networks["predictor"].state_dict()[key], value, rtol=0, atol=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path / "cut", data=data(), report=interrupt_at(2, signal.SIGINT))
+    whole = train(made, tmp_path / "whole", data=data()).model.parent
+    assert_same(whole, train(made, tmp_path / "cut", data=data()).model.parent)
+    assert load_weights(whole / "model.safetensors", "tiny").facts["steps_before"] == 5
+    with pytest.raises(TrainingError, match="start"):
+        train(fresh, tmp_path / "whole", data=data())
+
+
+def test_a_start_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", "loop.steps=5") / "model.safetensors"
+    with pytest.raises(MethodError, match="there is no weights file"):
+        make_plan("tiny", None, BASE, start=tmp_path / "nowhere.safetensors")
+    with pytest.raises(MethodError, match="expected weights of 'poking', found 'tiny'"):
+        make_plan("poking", "small", (), start=first)
+    made = make_plan("tiny", None, [*BASE, "loop.steps=6"], start=first)
+    shutil.copy(run(tmp_path / "other", "loop.steps=1") / "model.safetensors", first)
+    with pytest.raises(TrainingError, match="has changed"):
+        train(made, tmp_path / "out", data=data())
