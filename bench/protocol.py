@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,7 +16,7 @@ from metrics.cache import hash_of
 PROTOCOL_VERSION = 1
 """Rises when the meaning of a field changes; it is part of every hash."""
 
-LATER_FIELDS = ("tracks", "tracker")
+LATER_FIELDS = ("tracks", "tracker", "anchored")
 """Fields that were added to this version: unset, they leave the hash as it was before."""
 
 Quantise = Literal["none", "round", "truncate"]
@@ -42,6 +43,8 @@ class Protocol(BaseModel):
         tracks: how sparse trajectories are chosen; None: methods get none.
         flow: estimator of the flow from which pokes are chosen, or "exact" where the data carry it.
         tracker: estimator of the motion in predictions, for the metrics of control; None: there are none.
+        anchored: measure that motion from the true last frame too, for data that carry exact flow; see
+            `bench/motion.py`.
         seed: of the clip draw, the pokes, and every sample.
     """
 
@@ -63,6 +66,7 @@ class Protocol(BaseModel):
     tracks: TrackRule | None = None
     flow: str = DEFAULT
     tracker: str | None = None
+    anchored: bool = False
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -81,6 +85,8 @@ class Protocol(BaseModel):
             )
         if self.tracker is not None and self.tracker not in FLOWS:
             FLOWS.get(self.tracker)  # raises with near matches
+        if self.anchored and self.tracker is None:
+            raise ValueError(f"anchored: says how a tracker measures; give one, such as {DEFAULT!r}")
         return self
 
     @property
@@ -95,12 +101,16 @@ class Protocol(BaseModel):
     @property
     def hash(self) -> str:
         """Twelve hex digits that change with every field and with every metric version."""
+        return self.hash_under(self.versions())
+
+    def hash_under(self, versions: Mapping[str, int]) -> str:
+        """The hash as it is, or was, with these versions of the metrics."""
         content: dict[str, Any] = {
             "protocol_version": PROTOCOL_VERSION,
-            "metric_versions": self.versions(),
+            "metric_versions": dict(versions),
             **self.model_dump(mode="json"),
         }
         for field in LATER_FIELDS:
-            if content[field] is None:
+            if not content[field]:
                 del content[field]
         return hash_of(content)[:12]

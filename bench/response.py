@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.flow import FLOWS, flow_between
+from bench.motion import MotionMeter
 from bench.pokes import PokeRule, simulate_poke
 from bench.protocol import Protocol
 from bench.record import Arrays
@@ -18,6 +18,7 @@ from metrics.base import METRICS
 from metrics.control import flow_at
 from metrics.control_metrics import DOSES, ControlMetric, Response, Retrieval, needed
 from metrics.control_retrieval import retrieval_accuracy
+from metrics.errors import ProtocolError
 
 Predict = Callable[[Conditioning], Tensor]
 """A checked prediction `[B, S, T, 3, H, W]` for a conditioning."""
@@ -32,18 +33,20 @@ class Truth:
     Attributes:
         flow: `[B, 2, H, W]`, px, from x0 to the last true frame.
         exact: whether it is exact.
+        on_object: bool `[B]`: whether the clip's poke is on the object, as its parts say; where it knows none: True.
         beside: a poke beside the object for each clip; None unless a metric needs it.
     """
 
     flow: Tensor
     exact: bool
+    on_object: Tensor
     beside: Poke | None
 
     def select(self, rows: Sequence[int]) -> Truth:
         """The clips at `rows` alone."""
         kept = list(rows)
         beside = self.beside and Poke(self.beside.location[kept], self.beside.displacement[kept])
-        return Truth(self.flow[kept], self.exact, beside)
+        return Truth(self.flow[kept], self.exact, self.on_object[kept], beside)
 
 
 class ControlScorer:
@@ -60,20 +63,33 @@ class ControlScorer:
         }
         self._needs = needed(list(self.metrics.values()))
         self._context, self._seed, self._rule = protocol.context, protocol.seed, protocol.poke
-        self._tracker = FLOWS.get(protocol.tracker)(device) if protocol.tracker is not None else None
+        self._meter = (
+            MotionMeter(protocol.tracker, anchored=protocol.anchored, device=device)
+            if protocol.tracker is not None
+            else None
+        )
 
     def truth(self, clips: Sequence[Clip], conditioning: Conditioning, target: Tensor) -> Truth | None:
         """What is known of a batch; None where the protocol has no clip metrics.
 
         The flow is exact where every clip of the batch carries it.
+
+        Raises:
+            ProtocolError: motion is to be measured from the truth too, and it is not known exactly.
         """
         if not self.metrics:
             return None
         carried = [clip.flow for clip in clips if clip.flow is not None]
         exact = len(carried) == len(clips)
-        flow = torch.stack(carried) if exact else self._measured(conditioning.x0, target)
+        assert self._meter is not None
+        if self._meter.anchored and not exact:
+            raise ProtocolError(
+                f"anchored: motion is measured from the true last frame too, but clip {clips[0].clip_id} of this data "
+                "set knows no exact flow; use --set anchored=false"
+            )
+        flow = torch.stack(carried) if exact else self._meter.from_x0(conditioning.x0, target)
         beside = self._beside(clips, flow) if "beside" in self._needs else None
-        return Truth(flow, exact, beside)
+        return Truth(flow, exact, _on_object(clips, conditioning.poke), beside)
 
     def score(
         self, pred: Tensor, target: Tensor, conditioning: Conditioning, truth: Truth | None, predict: Predict
@@ -91,12 +107,17 @@ class ControlScorer:
             factor: self._repoked(conditioning, poke.displacement * factor, predict) for factor in self._factors()
         }
         aside = None if beside is None else predict(replace(conditioning, poke=beside))
-        flow = truth.flow.to(target.device)
+        flow, meter = truth.flow.to(target.device), self._meter
+        assert meter is not None
+
+        def measure(video: Tensor) -> Tensor:
+            return meter.measure(conditioning.x0, video, target[:, -1], flow).to(target.device)
+
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         coarse = []
         for sample in range(pred.shape[1]):
-            measured = self._measured(conditioning.x0, pred[:, sample]).to(target.device)
-            by_factor = {f: self._measured(conditioning.x0, p[:, sample]).to(target.device) for f, p in others.items()}
+            measured = measure(pred[:, sample])
+            by_factor = {factor: measure(video[:, sample]) for factor, video in others.items()}
             by_factor[1.0] = measured
             point = poke.location[:, None]
             response = Response(
@@ -114,7 +135,8 @@ class ControlScorer:
                     else None
                 ),
                 still=by_factor.get(0.0),
-                beside=None if aside is None else self._measured(conditioning.x0, aside[:, sample]).to(target.device),
+                beside=None if aside is None else measure(aside[:, sample]),
+                on_object=truth.on_object.to(target.device),
             )
             for name, metric in self.metrics.items():
                 values[name].append(metric.score(response))
@@ -141,12 +163,6 @@ class ControlScorer:
         assert conditioning.poke is not None
         return predict(replace(conditioning, poke=Poke(conditioning.poke.location, displacement)))
 
-    def _measured(self, x0: Tensor, video: Tensor) -> Tensor:
-        """The flow from x0 `[B, 3, H, W]` to the last frame of `video` `[B, T, 3, H, W]`; the tracker may look at those
-        between."""
-        assert self._tracker is not None
-        return flow_between(self._tracker, torch.cat([x0[:, None], video], dim=1).clamp(0, 1))
-
     def _beside(self, clips: Sequence[Clip], flow: Tensor) -> Poke:
         """A place beside the object, with the vector of a pixel that moves."""
         parts = all(clip.parts is not None for clip in clips)
@@ -159,3 +175,13 @@ class ControlScorer:
             for row, clip in enumerate(clips)
         ]
         return Poke(torch.cat([draw.location for draw in draws]), torch.cat([draw.displacement for draw in draws]))
+
+
+def _on_object(clips: Sequence[Clip], poke: Poke | None) -> Tensor:
+    """Whether the poke of each clip is on a part of the object, bool `[B]`; True where the clip knows no parts."""
+    if poke is None:
+        return torch.ones(len(clips), dtype=torch.bool)
+    found = []
+    for clip, (x, y) in zip(clips, poke.location.round().long().tolist(), strict=True):
+        found.append(clip.parts is None or bool(clip.parts[y, x] > 0))
+    return torch.tensor(found)

@@ -44,6 +44,7 @@ class Response:
             them, float `[B, D, 2]`, px. None unless a metric needs them.
         still: flow `[B, 2, H, W]` measured under a poke of no length; None unless a metric needs it.
         beside: the same under a poke beside the object; None unless a metric needs it.
+        on_object: bool `[B]`: whether the poke is on the object, so that something is to follow it; None: all are.
     """
 
     pred: Tensor
@@ -57,6 +58,11 @@ class Response:
     dose_responses: Tensor | None = None
     still: Tensor | None = None
     beside: Tensor | None = None
+    on_object: Tensor | None = None
+
+    def where_followed(self, values: Tensor) -> Tensor:
+        """`values` `[B]`, NaN where the poke is beside the object: nothing is to follow there."""
+        return values if self.on_object is None else values.masked_fill(~self.on_object, torch.nan)
 
     @property
     def point(self) -> Tensor:
@@ -101,12 +107,14 @@ class EndpointError(ControlMetric):
     """How far from its target the poked point ends, px."""
 
     card = _card(
-        "endpoint_error", "Endpoint error", "distance of the poked point from its target in the last frame, px"
+        "endpoint_error",
+        "Endpoint error",
+        "distance of the poked point from its target in the last frame, px; pokes beside the object are left out",
     )
 
     def score(self, response: Response) -> Tensor:
         """See `metrics.control.endpoint_error`."""
-        return endpoint_error(response.point, response.displacement)
+        return response.where_followed(endpoint_error(response.point, response.displacement))
 
 
 class DirectionError(ControlMetric):
@@ -122,7 +130,7 @@ class DirectionError(ControlMetric):
 
     def score(self, response: Response) -> Tensor:
         """See `metrics.control.direction_error`."""
-        return direction_error(response.point, response.displacement)
+        return response.where_followed(direction_error(response.point, response.displacement))
 
 
 class PokeShare(ControlMetric):
@@ -141,7 +149,7 @@ class PokeShare(ControlMetric):
         """`metrics.control.response_along` divided by the length."""
         length = response.displacement.double().norm(dim=-1)
         share = response_along(response.point, response.displacement) / length
-        return torch.where(length >= 1, share, torch.nan)
+        return response.where_followed(torch.where(length >= 1, share, torch.nan))
 
 
 class DoseSlope(ControlMetric):
@@ -161,7 +169,7 @@ class DoseSlope(ControlMetric):
         """See `metrics.control.dose_response_slope`."""
         assert response.doses is not None
         assert response.dose_responses is not None
-        return dose_response_slope(response.dose_responses, response.doses)
+        return response.where_followed(dose_response_slope(response.dose_responses, response.doses))
 
 
 class Leakage(ControlMetric):

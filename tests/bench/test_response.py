@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,3 +140,57 @@ def test_the_error_is_one_of_the_program() -> None:
 
     with pytest.raises(ProtocolError, match="leakage measures how pokes are followed"):
         load_suite("reference", {"metrics": ["leakage"]})
+
+
+def test_measured_from_the_truth_too_the_truth_is_perfect(tmp_path: Path) -> None:
+    protocol = Protocol(
+        dataset="square",
+        context=1,
+        metrics=("endpoint_error", "direction_error", "poke_share", "leakage", "flow_error", "retrieval"),
+        poke=PokeRule(foreground="parts"),
+        flow="exact",
+        tracker="dis",
+        anchored=True,
+    )
+    frame = build_table(
+        "T", evaluate([NoisyTruth(sigma=0.0), CopyLastFrame()], SlidingSquare(), protocol, Store(tmp_path))
+    ).frame()
+    values = {name: dict(zip(part["metric"], part["value"], strict=True)) for name, part in frame.groupby("method")}
+    perfect = {
+        "endpoint_error": 0,
+        "direction_error": 0,
+        "poke_share": 1,
+        "leakage": 0,
+        "flow_error": 0,
+        "retrieval": 1,
+    }
+    assert values["Truth + noise (0)"] == pytest.approx(perfect, abs=1e-4)
+    assert values["Copy last frame"]["endpoint_error"] == 4
+    assert values["Copy last frame"]["poke_share"] == values["Copy last frame"]["leakage"] == 0
+
+
+def test_measuring_from_a_truth_that_is_not_known_exactly_is_refused(tmp_path: Path) -> None:
+    class WithoutFlow(SlidingSquare):
+        def load(self, clip_id: str) -> Clip:
+            return replace(super().load(clip_id), flow=None)
+
+    protocol = Protocol(
+        dataset="square", context=1, metrics=("leakage",), poke=PokeRule(), tracker="dis", anchored=True
+    )
+    with pytest.raises(ProtocolError, match="knows no exact flow; use --set anchored=false"):
+        evaluate([CopyLastFrame()], WithoutFlow(), protocol, Store(tmp_path))
+
+
+def test_pokes_beside_the_object_count_for_stillness_and_not_for_following(tmp_path: Path) -> None:
+    protocol = Protocol(
+        dataset="square",
+        context=1,
+        metrics=("endpoint_error", "direction_error", "poke_share", "dose_slope", "leakage"),
+        poke=PokeRule(foreground="parts", background=1.0),
+        flow="exact",
+        tracker="dis",
+    )
+    (record,) = evaluate([MovesEverything()], SlidingSquare(), protocol, Store(tmp_path))
+    values = {name: record.clip_values(name) for name in protocol.metrics}
+    assert all(torch.isnan(torch.as_tensor(values[name])).all() for name in protocol.metrics[:4])
+    assert bool((torch.as_tensor(values["leakage"]) > 1).all())
