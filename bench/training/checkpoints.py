@@ -154,6 +154,7 @@ class Checkpoints:
             {
                 "recipe": self._plan.recipe,
                 "plan": self._plan.identity,
+                "command": self._plan.command,
                 "steps": progress.iteration,
                 "steps_before": 0 if self._plan.start is None else self._plan.start.steps,
                 "seconds": round(progress.seconds, 1),

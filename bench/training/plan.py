@@ -4,8 +4,10 @@ checkpoints, and a training goes on only under the plan that it began with."""
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -185,6 +187,19 @@ class Plan(BaseModel):
         found.fill(training.networks[PREDICTOR])
 
     @property
+    def command(self) -> str:
+        """The command that makes this plan: the recipe, and what differs from it."""
+        recipe = make_plan(self.method, self.recipe).model_dump(mode="json")
+        own = self.model_dump(mode="json")
+        words = ["bench train", self.method, "--recipe", self.recipe]
+        for section in ("model", "data", "loop"):
+            for name, value in _differences(recipe[section], own[section]):
+                words += ["--set", shlex.quote(f"{section}.{name}={_text(value)}")]
+        if self.start is not None:
+            words += ["--start", shlex.quote(Path(self.start.path).name)]
+        return " ".join(words)
+
+    @property
     def identity(self) -> str:
         """Hash of all that moves what a step computes."""
         content = self.model_dump(mode="json")
@@ -271,6 +286,24 @@ def _replace(sections: dict[str, dict[str, Any]], pair: str, known: Mapping[str,
         place[name] = held.model_dump(mode="json") if isinstance(held, BaseModel) else dict(held)
         place, name = place[name], deeper
     place[name] = _value(text)
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in after.items():
+        held = before.get(name)
+        if isinstance(value, dict) and isinstance(held, dict):
+            yield from ((f"{name}.{inner}", found) for inner, found in _differences(held, value))
+        elif value != held:
+            yield name, value
+
+
+def _text(value: Any) -> str:
+    """A value as `--set` reads it."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_text(inner)}" for name, inner in value.items() if inner is not None) + "}"
+    return value if isinstance(value, str) and _value(value) == value else json.dumps(value)
 
 
 def _value(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -382,3 +383,27 @@ def test_a_start_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     shutil.copy(run(tmp_path / "other", "loop.steps=1") / "model.safetensors", first)
     with pytest.raises(TrainingError, match="has changed"):
         train(made, tmp_path / "out", data=data())
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        (),
+        ("loop.steps=7", "model.learning_rate=0.25", "loop.ema=0.5"),
+        (
+            "data.poke.foreground=parts",
+            "data.clips=9",
+            "data.frame_rate=5.0",
+            'loop.validation_metrics=["psnr"]',
+            "loop.best=psnr",
+        ),
+        ("loop.best=psnr", "data.augmentation.colour=0.5"),
+    ],
+)
+def test_a_plan_tells_the_command_that_makes_it(pairs: tuple[str, ...]) -> None:
+    made = make_plan("poking", "small-plus", pairs)
+    program, verb, method, option, recipe, *rest = shlex.split(made.command)
+    assert (program, verb, method, option, recipe) == ("bench", "train", "poking", "--recipe", "small-plus")
+    assert rest[::2] == ["--set"] * (len(rest) // 2)
+    assert len(rest) // 2 >= len(pairs)
+    assert make_plan("poking", "small-plus", rest[1::2]) == made
