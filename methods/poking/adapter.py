@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from methods.poking.config import PokingConfig
 from methods.poking.network import PokingNetwork
 from methods.poking.official import read_generator
 from methods.poking.poke_map import check_poke
+from methods.poking.predictor import Convolutions
 from methods.weights_file import check_one_file, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
@@ -19,6 +21,8 @@ from metrics.errors import MethodError
 NAME = "poking"
 CHUNK = 16
 """Clips rolled out and drawn at a time: at full size, 64 px and ten frames, the largest map then takes 0.3 GB."""
+MANY = 8
+"""From so many pokes on one image, transforming the weights of the predictor pays off on a CPU."""
 PAPER = (
     "A. Blattmann, T. Milbich, M. Dorkenwald, B. Ommer: Understanding Object Dynamics for Interactive Image-to-Video "
     "Synthesis. CVPR 2021"
@@ -101,38 +105,55 @@ class Poking:
             signed = self._signed(x0)
             return self._videos(self.network.encode(signed), signed, poke, conditioning.horizon).unsqueeze(1)
 
-    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
-        """The videos of K pokes on one image, which is encoded once.
+    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int, frames: Sequence[int] | None = None) -> Tensor:
+        """The videos of K pokes on one image, which is encoded once; equal to those of `predict` to 1e-4.
 
         Args:
             x0: float `[3, H, W]` in [0, 1], on the device given to `prepare`.
             pokes: location and displacement `[K, 2]`, on the same.
             horizon: T.
+            frames: numbers of the frames to draw, from 1 to T, in any order; None: all.
 
         Returns:
-            `[K, T, 3, H, W]` in [0, 1].
+            `[K, F, 3, H, W]` in [0, 1], F the number of frames drawn.
 
         Raises:
-            MethodError: as `predict`.
+            MethodError: as `predict`, or there is no such frame.
         """
         self._check(x0[None], pokes)
+        drawn = list(range(1, horizon + 1)) if frames is None else list(frames)
+        if not drawn or not all(1 <= frame <= horizon for frame in drawn):
+            raise MethodError(f"{self.card.name}: expected frames from 1 to {horizon}, found {drawn}")
         count = pokes.location.shape[0]
         with torch.no_grad():
             signed = self._signed(x0[None])
             states = [state.expand(count, -1, -1, -1) for state in self.network.encode(signed)]
-            return self._videos(states, signed.expand(count, -1, -1, -1), pokes, horizon)
+            convolutions = self.network.fusion_block.transformed(states) if count >= MANY else None
+            return self._videos(states, signed.expand(count, -1, -1, -1), pokes, horizon, drawn, convolutions)
 
-    def _videos(self, states: list[Tensor], x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
-        """Float32 `[B, T, 3, H, W]` in [0, 1] from x0 in [-1, 1] and its states, a few clips at a time."""
+    def _videos(
+        self,
+        states: list[Tensor],
+        x0: Tensor,
+        pokes: Poke,
+        horizon: int,
+        drawn: Sequence[int] | None = None,
+        convolutions: Sequence[Convolutions] | None = None,
+    ) -> Tensor:
+        """Float32 `[B, F, 3, H, W]` in [0, 1] from x0 in [-1, 1] and its states, a few clips at a time."""
         pokes = Poke(pokes.location.to(self._type), pokes.displacement.to(self._type))
         phi = self.network.encode_poke(pokes)
         videos = []
         for low in range(0, len(phi), CHUNK):
             these = slice(low, low + CHUNK)
-            rolled = self.network.rollout([state[these] for state in states], phi[these], horizon)
-            poke = Poke(pokes.location[these], pokes.displacement[these])
-            frames = self.network.film(rolled, x0[these], poke).unflatten(0, (horizon, -1)).transpose(0, 1)
-            videos.append(((frames + 1) / 2).clamp(0, 1).float())
+            rolled = self.network.rollout([state[these] for state in states], phi[these], horizon, convolutions)
+            poke, rows = Poke(pokes.location[these], pokes.displacement[these]), None
+            if drawn is not None:
+                clips = len(phi[these])
+                rows = torch.cat([torch.arange(clips, device=phi.device) + (frame - 1) * clips for frame in drawn])
+                rolled = [state.index_select(0, rows) for state in rolled]
+            frames = self.network.film(rolled, x0[these], poke, rows).unflatten(0, (-1, len(poke.location)))
+            videos.append(((frames.transpose(0, 1) + 1) / 2).clamp(0, 1).float())
         return torch.cat(videos)
 
     def _check(self, x0: Tensor, poke: Poke) -> None:

@@ -7,6 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.poking.convolution import convolve
+
 EPSILON = 1e-5
 Activation = Literal["elu", "relu", "none"]
 
@@ -34,10 +36,10 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
-        self.activation, self.norm = activation, norm
+        self.activation, self.norm, self.strided = activation, norm, stride != 1
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
+        x = self.conv(x) if self.strided else convolve(x, self.conv.weight, self.conv.bias)
         return activated(instance_norm(x) if self.norm else x, self.activation)
 
 

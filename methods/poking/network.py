@@ -13,7 +13,7 @@ from methods.poking.config import NetworkConfig
 from methods.poking.decoders import WarpDecoder, decoder, strongest
 from methods.poking.layers import Convolution, Residual
 from methods.poking.poke_encoders import poke_encoder
-from methods.poking.predictor import Predictor, strengths
+from methods.poking.predictor import Convolutions, Predictor, strengths
 
 
 class ObjectEncoder(nn.Module):
@@ -53,12 +53,21 @@ class PokingNetwork(nn.Module):
         """phi of pokes, `[B, width, min_side, min_side]`."""
         return self.dynamics_enc(poke.location, poke.displacement)
 
-    def rollout(self, states: Sequence[Tensor], phi: Tensor, horizon: int) -> list[Tensor]:
+    def rollout(
+        self,
+        states: Sequence[Tensor],
+        phi: Tensor,
+        horizon: int,
+        convolutions: Sequence[Convolutions] | None = None,
+    ) -> list[Tensor]:
         """States of x1..xT from those of x0; time comes first, `[T B, C_n, H_n, W_n]`.
 
         The rows of `states` may be expanded views, so K pokes on one image need its states only once.
+
+        Args:
+            convolutions: what `Predictor.transformed` gave; None: the plain ones.
         """
-        return self.fusion_block(states, phi, strengths(self.config, horizon))
+        return self.fusion_block(states, phi, strengths(self.config, horizon), convolutions)
 
     def decode(self, states: Sequence[Tensor]) -> Tensor:
         """Images `[N, 3, H, W]` in [-1, 1], drawn from states `[N, C_n, H_n, W_n]` alone."""

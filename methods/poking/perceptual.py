@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.poking.convolution import convolve_transformed, pays
+from methods.poking.winograd import transformed
 from methods.weights_file import foreign_state
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
@@ -47,6 +50,7 @@ class Perceptual(nn.Module):
     def __init__(self, net: Net, layers: int = 5, tensors: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.blocks = BLOCKS[net][:layers]
+        self._points: dict[int, Tensor] = {}  # weights as transformed when they were first needed
         found = perceptual_weights(net) if tensors is None else tensors
         for index in (index for block in self.blocks for index in block if index != POOL):
             # Channels last is faster here, on the CPU too, where the networks with norms are faster without.
@@ -66,10 +70,18 @@ class Perceptual(nn.Module):
                 if index == POOL:
                     x = F.max_pool2d(x, 2)
                 else:
-                    x = F.conv2d(x, self.get_buffer(f"weight_{index}"), self.get_buffer(f"bias_{index}"), padding=1)
-                    x = x.relu_()
+                    x = self._convolve(x, index).relu_()
             maps.append(x)
         return maps
+
+    def _convolve(self, x: Tensor, index: int) -> Tensor:
+        weight, bias = self.get_buffer(f"weight_{index}"), self.get_buffer(f"bias_{index}")
+        if not pays(x, weight.shape, uses=inf):
+            return F.conv2d(x, weight, bias, padding=1)
+        points = self._points.get(index)
+        if points is None or points.dtype != weight.dtype:
+            points = self._points[index] = transformed(weight)
+        return convolve_transformed(x, points, bias)
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> list[Tensor]:

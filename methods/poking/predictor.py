@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.poking.config import NetworkConfig
+from methods.poking.convolution import convolve, outputs, pays, transform_weight
+from methods.poking.recurrence import roll
+
+Convolve = Callable[[Tensor], Tensor]
+
+
+class Convolutions(NamedTuple):
+    """Those of a cell, without biases: of what drives it, of its state for z and r, and of r h for c."""
+
+    drive: Convolve
+    gating: Convolve
+    candidate: Convolve
 
 
 class ConvGRUCell(nn.Module):
@@ -42,32 +55,56 @@ class ConvGRUCell(nn.Module):
         """
         if self.up_gate is not None:
             inputs = self.up_gate(inputs)
-        gates = (self.update_gate, self.reset_gate, self.out_gate)
-        return F.conv2d(inputs, torch.cat([gate.weight[:, : self.inputs] for gate in gates]), self.biases(), padding=1)
+        return convolve(inputs, self._driving(), self.biases())
+
+    def drives(self, inputs: Sequence[Tensor], transformed: Convolutions) -> list[Tensor]:
+        """The same for the inputs of each step, by transformed convolutions."""
+        raised = inputs if self.up_gate is None else map(self.up_gate, inputs)
+        biases = self.biases()[:, None, None]
+        return [transformed.drive(one).add_(biases) for one in raised]
+
+    def convolutions(self) -> Convolutions:
+        """As they are."""
+        return Convolutions(*(partial(F.conv2d, weight=weight, padding=1) for weight in self._weights()))
+
+    def transformed(self) -> Convolutions:
+        """The same by transforms of tiles, the weights transformed once; without a graph."""
+        return Convolutions(*(partial(outputs, weight=transform_weight(weight.detach())) for weight in self._weights()))
+
+    def _driving(self) -> Tensor:
+        return torch.cat([g.weight[:, : self.inputs] for g in (self.update_gate, self.reset_gate, self.out_gate)])
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        gating = torch.cat([self.update_gate.weight[:, self.inputs :], self.reset_gate.weight[:, self.inputs :]])
+        return self._driving(), gating, self.out_gate.weight[:, self.inputs :]
 
     def biases(self) -> Tensor:
         """Those of z, r and c, `[3 channels]`."""
         biases = (self.update_gate.bias, self.reset_gate.bias, self.out_gate.bias)
         return torch.cat([cast(Tensor, bias) for bias in biases])
 
-    def forward(self, drives: Sequence[Tensor], state: Tensor) -> list[Tensor]:
-        """The states after each step.
+    def forward(self, drives: Sequence[Tensor], state: Tensor, convolutions: Convolutions | None = None) -> Tensor:
+        """The states after each step, time first, `[T B, channels, H, W]`.
 
         Args:
             drives: of each step, `[B, 3 channels, H, W]`.
             state: `[B, channels, H, W]`.
+            convolutions: None: as they are.
         """
         channels = state.shape[1]
-        gating = torch.cat([self.update_gate.weight[:, self.inputs :], self.reset_gate.weight[:, self.inputs :]])
-        candidate = self.out_gate.weight[:, self.inputs :]
+        if convolutions is None and torch.is_grad_enabled():
+            _, *weights = self._weights()
+            if weights[1].requires_grad and pays(state, weights[1].shape, len(drives)):
+                return roll(drives, state, *weights)
+        _, gating, candidate = convolutions or self.convolutions()
         states = []
         for drive in drives:
             gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
-            update, reset = torch.sigmoid(F.conv2d(state, gating, padding=1) + gate_drive).chunk(2, dim=1)
-            content = torch.tanh(F.conv2d(reset * state, candidate, padding=1) + out_drive)
+            update, reset = torch.sigmoid(gating(state) + gate_drive).chunk(2, dim=1)
+            content = torch.tanh(candidate(reset * state) + out_drive)
             state = torch.lerp(state, content.to(state.dtype), update.to(state.dtype))  # mixed precision: as x0's
             states.append(state)
-        return states
+        return torch.cat(states)
 
 
 class Predictor(nn.Module):
@@ -85,13 +122,32 @@ class Predictor(nn.Module):
             ]
         self.cells = nn.ModuleList(cells)
 
-    def forward(self, states: Sequence[Tensor], phi: Tensor, strengths: Sequence[float]) -> list[Tensor]:
+    def transformed(self, states: Sequence[Tensor]) -> list[Convolutions] | None:
+        """The convolutions of all cells by transforms of tiles, for many roll-outs; None where plain ones are faster.
+
+        Args:
+            states: those of x0, as `forward` takes them.
+        """
+        cells = cast(Sequence[ConvGRUCell], self.cells)
+        levels = [states[0]] * len(cells) if self.bottleneck_only else states
+        if not all(pays(state, (cell.inputs, state.shape[1])) for cell, state in zip(cells, levels, strict=True)):
+            return None
+        return [cell.transformed() for cell in cells]
+
+    def forward(
+        self,
+        states: Sequence[Tensor],
+        phi: Tensor,
+        strengths: Sequence[float],
+        convolutions: Sequence[Convolutions] | None = None,
+    ) -> list[Tensor]:
         """Rolls out one step for each of `strengths`.
 
         Args:
             states: those of x0, lowest level first, level n `[B, C_n, H_n, W_n]`.
             phi: `[B, width, min_side, min_side]`.
             strengths: what phi is multiplied by in each step.
+            convolutions: what `transformed` gave; None: as they are.
 
         Returns:
             For each level the states of x1..xT, time first: `[T B, C_n, H_n, W_n]`. The ablation with its RNN at the
@@ -105,9 +161,12 @@ class Predictor(nn.Module):
         drives: Sequence[Tensor] = [by_strength[one] for one in strengths]
         outcome: list[Tensor] = []
         for index, (cell, state) in enumerate(zip(cells, levels, strict=True)):
-            if index:
+            chosen = None if convolutions is None else convolutions[index]
+            if index and chosen is None:
                 drives = cell.drive(outcome[-1]).split(len(state))
-            outcome.append(torch.cat(cell(drives, state)))
+            elif index and chosen is not None:
+                drives = cell.drives(outcome[-1].split(len(state)), chosen)
+            outcome.append(cell(drives, state, chosen))
         return outcome[-1:] if self.bottleneck_only else outcome
 
 

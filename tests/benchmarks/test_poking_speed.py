@@ -23,6 +23,11 @@ pytestmark = pytest.mark.benchmark
 
 WIDTH, CLIPS, HORIZON, SIDE = 512, 2, 10, 64
 ROUNDS = 1
+RATE = 1e-9
+"""Hardly moves a weight. The first step of Adam moves by the sign of a gradient, so rounding turns it, and losses
+after it would not show how exactly they are computed."""
+LOSSES, PENALTIES = 1e-5, 1e-4
+"""Relative, float32; the second for squares of gradients, in which rounding counts more."""
 FLOOR = 2.0
 """Smallest ratio of the peer's CPU time to ours, which other work on the machine hardly moves, at the released size."""
 
@@ -35,13 +40,13 @@ class Measured(NamedTuple):
 @pytest.fixture(scope="module", params=[False, True], ids=["before", "with discriminators"])
 def measured(request: pytest.FixtureRequest) -> Measured:
     tensors = classifier("vgg19", torch.float32)
-    config = PokingConfig(width=WIDTH, gan=request.param, gan_start=0)
+    config = PokingConfig(width=WIDTH, gan=request.param, gan_start=0, learning_rate=RATE)
     training = PokingTraining(config, seed=0)
     training.supervision._perceptual = Perceptual("vgg19", 5, tensors)
     part = batch(CLIPS, HORIZON, SIDE, dtype=torch.float32)
     engine = PlainEngine(training.optimizers)
     states = [training.networks[name].state_dict() if request.param else None for name in ("patch", "temporal")]
-    released = ReleasedStep(training.network.state_dict(), Features("vgg19", tensors), *states)
+    released = ReleasedStep(training.network.state_dict(), Features("vgg19", tensors), *states, rate=RATE)
     frames = part.frames * 2 - 1
     assert part.poke is not None
     poke = poke_map(part.poke.location, part.poke.displacement, SIDE)
@@ -56,7 +61,9 @@ def measured(request: pytest.FixtureRequest) -> Measured:
         return training.step([part], engine)
 
     found, wanted = ours(), released(frames, poke, *drawn)
-    assert {name: float(value) for name, value in found.items()} == pytest.approx(wanted, rel=1e-2, abs=1e-2)
+    for name, value in wanted.items():
+        tolerance = PENALTIES if name.endswith("penalty") else LOSSES
+        assert float(found[name]) == pytest.approx(value, rel=tolerance), name
     times = interleaved({"ours": ours, "peer": lambda: released(frames, poke, *drawn)}, ROUNDS)
     which = "with discriminators" if request.param else "before the discriminators"
     figures = report(f"poking step, {SIDE} px, width {WIDTH}, {which}", times, CLIPS, "clips")

@@ -15,6 +15,7 @@ from methods.poking.adapter import Poking
 from methods.poking.config import PokingConfig
 from methods.poking.network import PokingNetwork
 from methods.poking.official import write_checkpoint
+from methods.poking.predictor import ConvGRUCell
 from methods.registry import build_method
 from methods.weights_file import save_weights
 from metrics.cache import sha256_of
@@ -22,6 +23,9 @@ from metrics.errors import MethodError
 
 SIDE = 32
 CONFIG = PokingConfig(recipe="tiny", size=SIDE, width=64, min_side=8)
+WIDE = PokingConfig(recipe="wide", size=SIDE, width=256, min_side=16)
+WARPED = PokingConfig(recipe="warped", size=SIDE, width=256, min_side=16, decoder="warp", poke_encoder="plus")
+DRIVES = ConvGRUCell.drives
 
 
 @pytest.fixture
@@ -99,6 +103,41 @@ def test_many_pokes_encode_the_image_once(method: Poking) -> None:
     assert calls == [1]
     same = Conditioning(given.context[[1] * 4], given.clip_ids, 3, poke=given.poke)
     torch.testing.assert_close(found, method.predict(same, 1, 0)[:, 0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [CONFIG, WIDE, WARPED], ids=["small", "wide", "warped"])
+def test_of_many_pokes_only_the_frames_wanted_are_drawn(config: PokingConfig) -> None:
+    """Also by transformed convolutions, which the wide one is large enough for; in the order asked for."""
+    torch.manual_seed(0)
+    method = Poking.sharing(PokingNetwork(config), config)
+    given = conditioning(clips=10)
+    assert given.poke is not None
+    drawn = []
+    handle = method.network.dec.in_block.register_forward_hook(lambda module, inputs, found: drawn.append(len(found)))
+    found = method.rollout_pokes(given.x0[1], given.poke, 4, frames=[4, 2])
+    handle.remove()
+    assert sum(drawn) == 2 * 10
+    same = Conditioning(given.context[[1] * 10], given.clip_ids, 4, poke=given.poke)
+    torch.testing.assert_close(found, method.predict(same, 1, 0)[:, 0, [3, 1]], rtol=0, atol=1e-4)
+    for frames in ([], [0], [5]):
+        with pytest.raises(MethodError, match="expected frames from 1 to 4"):
+            method.rollout_pokes(given.x0[1], given.poke, 4, frames=frames)
+
+
+def test_many_pokes_take_transformed_convolutions_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    method = Poking.sharing(PokingNetwork(WIDE), WIDE)
+    given = conditioning(clips=10)
+    assert given.poke is not None
+    calls = []
+    monkeypatch.setattr(ConvGRUCell, "drives", lambda self, *args: calls.append(self) or DRIVES(self, *args))
+    method.rollout_pokes(given.x0[1], given.poke, 2)
+    assert calls == list(method.network.fusion_block.cells)[1:]
+    calls.clear()
+    method.predict(given, 1, 0)
+    few = Poke(given.poke.location[:4], given.poke.displacement[:4])
+    method.rollout_pokes(given.x0[1], few, 2)
+    assert not calls
 
 
 def test_results_do_not_depend_on_how_many_clips_are_drawn_at_a_time(

@@ -200,7 +200,7 @@ def test_readings_of_phi(values: dict[str, Any], wanted: tuple[float, ...]) -> N
         for t, strength in enumerate(wanted):
             below = phi * strength
             for level, cell in enumerate(made.fusion_block.cells):
-                below = cell([cell.drive(below)], states[level])[0]
+                below = cell([cell.drive(below)], states[level])
                 states[level] = below
                 torch.testing.assert_close(found[level][2 * t : 2 * t + 2], below, rtol=1e-9, atol=1e-10)
 

@@ -10,6 +10,7 @@ from peers.engine import PlainEngine
 from peers.poking_clips import batch, classifier, training
 from peers.poking_released import Features, ReleasedStep
 
+from methods.poking import convolution
 from methods.poking.discriminators import TemporalDiscriminator
 from methods.poking.objective import PokingTraining
 from methods.poking.perceptual import Net
@@ -46,8 +47,15 @@ def named(made: PokingTraining, engine: PlainEngine, name: str) -> dict[str, tor
     return {keys[id(p)]: torch.zeros_like(p) if gradient is None else gradient for p, gradient in found}
 
 
-@pytest.mark.parametrize(("gan", "net"), [(False, "vgg19"), (True, "vgg16")])
-def test_a_step_computes_what_the_released_program_computes(gan: bool, net: Net) -> None:
+@pytest.mark.parametrize(
+    ("gan", "net", "transforms"), [(False, "vgg19", False), (True, "vgg16", False), (True, "vgg19", True)]
+)
+def test_a_step_computes_what_the_released_program_computes(
+    gan: bool, net: Net, transforms: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transforms:  # for convolutions as narrow as these too
+        for name in ("CHANNELS", "TILES", "TILES_AT_ONCE"):
+            monkeypatch.setattr(convolution, name, 1)
     made = training(gan=gan, perceptual=net)
     part = batch()
     assert part.poke is not None

@@ -1,0 +1,148 @@
+"""3x3 convolutions of stride 1, which training spends its time in, by the faster of two ways.
+
+`convolve` is `functional.conv2d` with zero padding 1. It takes the transforms of `methods/poking/winograd.py` where
+`pays` says so and a gradient for the weight is asked for, and PyTorch's own kernels everywhere else. Predictions keep
+PyTorch's sums, whose rounding error is smaller, unless they call `outputs`. Gradients of gradients are refused where
+the transforms are taken. Transposed convolutions are left to PyTorch: theirs took 81 products in place of 144, and no
+less time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.poking.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
+from metrics.errors import MethodError
+
+CHANNELS = 128
+"""Fewest channels on both sides for which the transforms are worth their time."""
+
+TILES, TILES_AT_ONCE = 64, 16
+"""Fewest tiles for each transform of a weight, and for each use of it."""
+
+
+def pays(x: Tensor, weight: tuple[int, ...], uses: float = 1) -> bool:
+    """Whether the transforms are the faster way for `x` `[N, C, H, W]` and a weight `[O, C, 3, 3]` of that shape.
+
+    They are on the CPU, in float32 and float64, where channels and tiles of 4x4 positions are many enough. GPUs have
+    such kernels of their own. Under autocast, PyTorch's kernels run in half precision, in which the transforms would
+    lose too much.
+
+    Args:
+        uses: of the weight after it was transformed, for as many maps each.
+    """
+    height, width = x.shape[-2:]
+    tiles = len(x) * -(-height // TILE) * -(-width // TILE)
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and min(weight[:2]) >= CHANNELS
+        and tiles >= TILES_AT_ONCE
+        and tiles * uses >= TILES
+    )
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolves `[N, C, H, W]` with `[O, C, 3, 3]`, zero padding 1: `[N, O, H, W]`."""
+    if torch.is_grad_enabled() and weight.requires_grad and pays(x, weight.shape):
+        return convolve_transformed(x, transform_weight(weight), bias)
+    return F.conv2d(x, weight, bias, padding=1)
+
+
+def transform_weight(weight: Tensor) -> Tensor:
+    """`[O, C, 3, 3]` at the points, `[36, O, C]`, with its graph."""
+    return cast(Tensor, _Transform.apply(weight))
+
+
+def convolve_transformed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """As `convolve`, by the transforms, with a weight that `transform_weight` returned."""
+    return cast(Tensor, _Convolution.apply(x, weight, bias))
+
+
+def outputs(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What `convolve_transformed` computes, in the memory layout of `x`, without a graph."""
+    found = _like(x, weight.shape[1])
+    tiling, parts = _parts(x, weight)
+    for part in parts:
+        tiling.maps(tiling.product(tiling.points(x[part]), weight.mT), bias, found[part])
+    return found
+
+
+def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient for x from that of the outputs."""
+    found = _like(gradient, weight.shape[2])
+    tiling, parts = _parts(gradient, weight)
+    for part in parts:
+        tiling.points_adjoint(tiling.product(tiling.maps_adjoint(gradient[part]), weight), found[part])
+    return found
+
+
+def gradients(x: Tensor, gradient: Tensor, weight: Tensor, of_x: bool = True) -> tuple[Tensor | None, Tensor]:
+    """The gradients for x, if it is wanted, and for the weight at the points."""
+    of_weight = torch.zeros_like(weight)
+    found = _like(gradient, weight.shape[2]) if of_x else None
+    tiling, parts = _parts(x, weight)
+    for part in parts:
+        points = tiling.maps_adjoint(gradient[part])
+        if found is not None:
+            tiling.points_adjoint(tiling.product(points, weight), found[part])
+        of_weight.baddbmm_(points.mT, tiling.points(x[part]))
+    return found, of_weight
+
+
+def refuse_graph() -> None:
+    """Raises MethodError in a backward pass that is to have a graph of its own: here it would get none, silently."""
+    if torch.is_grad_enabled():
+        raise MethodError(
+            "the fast convolutions of the poking model cannot be differentiated twice: expected backward without "
+            "create_graph, found it; set CHANNELS in methods/poking/convolution.py out of reach for that"
+        )
+
+
+class _Transform(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        return transformed(weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        refuse_graph()
+        return weight_gradient(gradient)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return outputs(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_graph()
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        moved, found = None, None
+        if of_weight:
+            found, moved = gradients(x, gradient, weight, of_x)
+        elif of_x:
+            found = input_gradient(gradient, weight)
+        return found, moved, gradient.sum((0, 2, 3)) if of_bias else None
+
+
+def _parts(x: Tensor, weight: Tensor) -> tuple[Tiling, list[slice]]:
+    """A few maps at a time, about as many each time."""
+    tiles = -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
+    most = max(1, int(AT_ONCE * max(weight.shape[1:])) // tiles)
+    most = -(-len(x) // -(-len(x) // most))
+    return Tiling(x, most), [slice(first, first + most) for first in range(0, len(x), most)]
+
+
+def _like(x: Tensor, channels: int) -> Tensor:
+    """New memory for maps of the size of `x`, channels innermost where they are so in `x`."""
+    layout = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+    return torch.empty((len(x), channels, *x.shape[2:]), dtype=x.dtype, memory_format=layout)

@@ -1,0 +1,197 @@
+"""3x3 convolutions of stride 1 by transforms of tiles, with their adjoints: what training on a CPU is made of.
+
+A. Lavin, S. Gray: Fast algorithms for convolutional neural networks, arXiv:1509.09308, section 4.1: a tile of 4x4
+outputs and 6x6 inputs is y = A' [(G w G') * (B' x B)] A, with * element by element and summed over channels. So 36
+products of matrices take the place of one sum over 9 taps, with a quarter of the multiplications.
+
+A filter is a polynomial, evaluated at five points and at infinity. The points 0, +-sqrt(2) and +-sqrt(1/2) have half
+the rounding error of the usual 0, +-1, +-2: in float32 about 2e-6 of the result's norm, of the plain sum 2e-7. The
+transforms are products of matrices too, of one small one and all tiles and channels of a few maps.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TILE, REACH, TAPS = 4, 6, 3
+"""Along one side: outputs of a tile, inputs of a tile, taps of a filter."""
+
+POINTS = (0.0, 2**0.5, -(2**0.5), 0.5**0.5, -(0.5**0.5))
+"""Where polynomials are evaluated, besides infinity."""
+
+AT_ONCE = 0.3
+"""Tiles that are worked on together for each channel: few enough to stay in the caches, and so many that the weights,
+which pass through them each time, do not matter."""
+
+
+class Transforms(NamedTuple):
+    """The matrices, for one side of a tile."""
+
+    inputs: Tensor
+    """`[6, 6]`: inputs to their values at the points."""
+    outputs: Tensor
+    """`[4, 6]`: values at the points to outputs."""
+    weights: Tensor
+    """`[6, 3]`: taps to their values at the points."""
+
+
+@cache
+def transforms(dtype: torch.dtype) -> Transforms:
+    """The matrices, computed in float64 and rounded to `dtype`."""
+
+    def powers(count: int) -> Tensor:
+        """Row i holds 1, p, p^2, ... at point i; at infinity only the highest power counts."""
+        finite = torch.tensor(POINTS, dtype=torch.float64)[:, None] ** torch.arange(count)
+        return torch.cat([finite, torch.eye(count, dtype=torch.float64)[-1:]])
+
+    # Correlation is the adjoint of the product of polynomials, whose last step interpolates: hence the transposes.
+    matrices = (torch.linalg.inv(powers(REACH)).T, powers(TILE).T, powers(TAPS))
+    return Transforms(*(matrix.to(dtype).contiguous() for matrix in matrices))
+
+
+def transformed(weight: Tensor) -> Tensor:
+    """Filters `[O, C, 3, 3]` at the points, `[36, O, C]`."""
+    outputs, inputs = weight.shape[:2]
+    taps = weight.detach().reshape(outputs * inputs, TAPS**2)
+    return (_both_sides(weight.dtype) @ taps.T).view(-1, outputs, inputs)
+
+
+def weight_gradient(points: Tensor) -> Tensor:
+    """The adjoint of `transformed`: `[36, O, C]` to `[O, C, 3, 3]`."""
+    _, outputs, inputs = points.shape
+    taps = points.reshape(REACH**2, outputs * inputs).T @ _both_sides(points.dtype)
+    return taps.view(outputs, inputs, TAPS, TAPS)
+
+
+def _both_sides(dtype: torch.dtype) -> Tensor:
+    """`[36, 9]`: all taps of a filter to its values at all points."""
+    one_side = transforms(dtype).weights
+    return torch.kron(one_side, one_side)
+
+
+class Tiling:
+    """Maps of one size as tiles at the points, and back. Zero padding of 1 around the maps is part of it.
+
+    Maps are `[n, C, H, W]`, in either memory layout; their tiles at the points `[36, n tiles, C]`. Values at
+    the points lie in memory that the next call of the same method uses again.
+
+    Args:
+        like: its height, width and type are those of the maps.
+        most: n at most.
+    """
+
+    def __init__(self, like: Tensor, most: int) -> None:
+        self.height, self.width = like.shape[-2:]
+        self.down, self.along = -(-self.height // TILE), -(-self.width // TILE)
+        self.tiles = self.down * self.along
+        self.most = most
+        self._like = like
+        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._transforms = transforms(like.dtype)
+
+    def points(self, maps: Tensor) -> Tensor:
+        """Inputs of a convolution at the points."""
+        count, channels = maps.shape[:2]
+        frame = self._frame("inputs", count, channels)
+        self._load(maps, frame[:, 1 : self.height + 1, 1 : self.width + 1])
+        image, row, column, _ = frame.stride()
+        overlapping = frame.as_strided(
+            (REACH, REACH, count, self.down, self.along, channels), (row, column, image, TILE * row, TILE * column, 1)
+        )
+        tiles = self._buffer("tiles", REACH**2, count * self.tiles, channels)
+        tiles.view(overlapping.shape).copy_(overlapping)
+        return self._apply(self._transforms.inputs, tiles, "points")
+
+    def maps(self, points: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+        """Outputs of a convolution from their values at the points, plus `bias` `[C]`; into `out`, which it returns."""
+        count, channels = out.shape[:2]
+        tiles = self._apply(self._transforms.outputs, points, "outputs")
+        frame = self._buffer("frame", count, self.down * TILE, self.along * TILE, channels)
+        by_tile = frame.view(count, self.down, TILE, self.along, TILE, channels).permute(2, 4, 0, 1, 3, 5)
+        source = tiles.view(by_tile.shape)
+        if bias is None:
+            by_tile.copy_(source)
+        else:
+            torch.add(source, bias, out=by_tile)
+        return self._store(frame[:, : self.height, : self.width], out)
+
+    def maps_adjoint(self, gradient: Tensor) -> Tensor:
+        """The adjoint of `maps`: the gradient `[n, C, H, W]` of the outputs, at the points."""
+        count, channels = gradient.shape[:2]
+        frame = self._frame("gradient", count, channels)
+        self._load(gradient, frame[:, : self.height, : self.width])
+        tiles = self._buffer("tiles", TILE**2, count * self.tiles, channels)
+        by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)[:, :-1, :, :-1]
+        tiles.view(TILE, TILE, count, self.down, self.along, channels).copy_(by_tile.permute(2, 4, 0, 1, 3, 5))
+        return self._apply(self._transforms.outputs.T, tiles, "gradient")
+
+    def points_adjoint(self, points: Tensor, out: Tensor) -> Tensor:
+        """The adjoint of `points`: the gradient at the points as that of the inputs; into `out`, which it returns."""
+        count, channels = out.shape[:2]
+        tiles = self._apply(self._transforms.inputs.T, points, "sums")
+        tiles = tiles.view(REACH, REACH, count, self.down, self.along, channels).permute(2, 3, 0, 4, 1, 5)
+        frame = self._frame("sums", count, channels)
+        by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)
+        by_tile[:, -1, :2].zero_()
+        by_tile[:, :, :, -1, :2].zero_()
+        by_tile[:, :-1, :, :-1] = tiles[:, :, :TILE, :, :TILE]
+        # The last two rows and columns of a tile are the first two of the next one.
+        by_tile[:, 1:, :2, :-1] += tiles[:, :, TILE:, :, :TILE]
+        by_tile[:, :-1, :, 1:, :2] += tiles[:, :, :TILE, :, TILE:]
+        by_tile[:, 1:, :2, 1:, :2] += tiles[:, :, TILE:, :, TILE:]
+        return self._store(frame[:, 1 : self.height + 1, 1 : self.width + 1], out)
+
+    def product(self, first: Tensor, second: Tensor) -> Tensor:
+        """The 36 products of matrices."""
+        return torch.bmm(first, second, out=self._buffer("product", len(first), first.shape[1], second.shape[2]))
+
+    def _apply(self, matrix: Tensor, tiles: Tensor, name: str) -> Tensor:
+        """`matrix` along both sides of tiles `[side side, n tiles, C]`."""
+        to, side = matrix.shape
+        _, rows, channels = tiles.shape
+        out = self._buffer(name, to * to, rows, channels)
+        halfway = self._buffer("halfway", to, side * rows * channels)
+        torch.mm(matrix, tiles.view(side, -1), out=halfway)
+        torch.bmm(matrix.expand(to, to, side), halfway.view(to, side, -1), out=out.view(to, to, -1))
+        return out
+
+    def _buffer(self, name: str, *shape: int) -> Tensor:
+        """Memory that the next call with the same name uses again; for fewer maps a part of it."""
+        size = prod(shape)
+        kept = self._kept.get((name, 0))
+        if kept is None or kept.numel() < size:
+            kept = self._kept[name, 0] = self._like.new_empty(size)
+        return kept[:size].view(shape)
+
+    def _frame(self, name: str, count: int, channels: int) -> Tensor:
+        """`[n, H', W', C]` with a tile to spare in both directions; what is never written to is zero."""
+        kept = self._kept.get((name, channels))
+        if kept is None:
+            shape = (self.most, (self.down + 1) * TILE, (self.along + 1) * TILE, channels)
+            kept = self._kept[name, channels] = self._like.new_zeros(shape)
+        return kept[:count]
+
+    def _load(self, maps: Tensor, inside: Tensor) -> None:
+        """`[n, C, H, W]` into `[n, H, W, C]`."""
+        if maps.stride(1) == 1:
+            inside.copy_(maps.permute(0, 2, 3, 1))
+            return
+        channels = maps.shape[1]
+        turned = self._buffer("turned", self.height * self.width, channels)
+        for one, place in zip(maps, inside, strict=True):  # PyTorch transposes in blocks only whole matrices
+            place.copy_(turned.copy_(one.reshape(channels, -1).T).view(place.shape))
+
+    def _store(self, inside: Tensor, out: Tensor) -> Tensor:
+        """`[n, H, W, C]` into `[n, C, H, W]`."""
+        if out.stride(1) == 1:
+            out.permute(0, 2, 3, 1).copy_(inside)
+            return out
+        channels = out.shape[1]
+        for one, place in zip(inside, out, strict=True):
+            place.view(channels, -1).copy_(one.reshape(-1, channels).T)
+        return out
