@@ -1,7 +1,8 @@
 """Motion-correlation heatmaps (figure 5 of the paper): which parts of the picture follow a pull at a place.
 
-An image is poked K times at each of some places; the flow from x0 to the last predicted frame says what followed. The
-maps are those of `metrics/correlation.py`, in its three forms.
+An image is poked K times at each of some places; the flow from x0 to the last predicted frame says what followed: exact
+where the method knows it, as the simulation does, else estimated. The maps are those of `metrics/correlation.py`, in
+its three forms.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import torch
 from torch import Tensor
 
 from bench.flow import DEFAULT, FLOWS
-from methods.interface import AnswersManyPokes, Conditioning, Method, Poke, clip_generator
+from methods.interface import AnswersExactly, AnswersManyPokes, Conditioning, Method, Poke, clip_generator
 from metrics.cache import atomic_path
+from metrics.control import MOVING
 from metrics.correlation import (
     FORMS,
     REFERENCE,
@@ -78,11 +80,14 @@ class Heatmap:
 
     Attributes:
         location: (x, y), px.
-        displacements: the pokes, float64 `[K, 2]`, px.
-        maps: by form, float64 `[H, W]` in [0, 1].
+        displacements: the pokes, float64 `[K, 2]`, px; those that came true, where the method knows them exactly.
+        maps: by form, float64 `[H, W]` in [0, 1]; 0 everywhere where nothing moves.
         variances: by form with a variance, float64 `[H, W]`.
         foreground: bool `[H, W]`: where anything moves, or as the data say.
         mean_length: float64 `[H, W]`, px: of the flow over the pokes.
+        exact: whether the flow is exact.
+        empty: nothing moves: no pixel by more than MOVING px on average.
+        note: what a reader of the map must know: that it is empty, or that a place beside the object moved something.
     """
 
     location: tuple[float, float]
@@ -91,6 +96,9 @@ class Heatmap:
     variances: dict[str, Tensor]
     foreground: Tensor
     mean_length: Tensor
+    exact: bool = False
+    empty: bool = False
+    note: str = ""
 
 
 def drawn_pokes(settings: Settings, side: int, place: str) -> Tensor:
@@ -114,15 +122,18 @@ def heatmaps(
     *,
     clip_id: str = "image",
     foreground: Tensor | None = None,
+    pokes: Sequence[Tensor] | None = None,
 ) -> list[Heatmap]:
     """The heatmaps of an image, one for each place.
 
     Args:
-        method: prepared; takes pokes.
+        method: prepared; takes pokes. The flow of one that is `AnswersExactly` is exact, and stands beside the pokes
+            that came true, since a stem cannot be stretched as far as one may ask.
         image: float `[3, H, W]` in [0, 1], on the method's device.
         places: (x, y) in px.
         clip_id: for methods that need to know the clip, such as the simulation.
         foreground: bool `[H, W]`: the object; None: where the pokes move anything.
+        pokes: for each place float `[K, 2]`, px; None: drawn as `settings` say.
 
     Raises:
         MethodError: the method takes no pokes, or cannot predict this image.
@@ -134,15 +145,22 @@ def heatmaps(
     for x, y in places:
         if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
             raise DataError(f"the place ({x:g}, {y:g}) is outside the image of {width} x {height} px")
-    tracker = FLOWS.get(settings.tracker)(image.device)
-    flows, pokes = [], []
-    for place in places:
-        displacement = drawn_pokes(settings, min(height, width), f"{place[0]:g},{place[1]:g}")
-        last = _last_frames(method, image, place, displacement, settings, clip_id)
-        first = image.expand(len(last), -1, -1, -1)
-        flows.append(tracker.estimate(first, last).double().cpu())
-        pokes.append(displacement)
-    return _maps(flows, pokes, places, settings, foreground)
+    if pokes is None:
+        pokes = [drawn_pokes(settings, min(height, width), f"{x:g},{y:g}") for x, y in places]
+    exact = isinstance(method, AnswersExactly)
+    flows, answered = [], []
+    for place, asked in zip(places, pokes, strict=True):
+        if isinstance(method, AnswersExactly):
+            found = method.exact_answer(_conditioning(image, place, asked, settings, clip_id))
+            flows.append(found.flow.double().cpu())
+            realised = found.displacement.double().cpu()
+            answered.append(realised if bool(realised.ne(0).any()) else asked)
+            continue
+        last = _last_frames(method, image, place, asked, settings, clip_id)
+        tracker = FLOWS.get(settings.tracker)(image.device)
+        flows.append(tracker.estimate(image.expand(len(last), -1, -1, -1), last).double().cpu())
+        answered.append(asked)
+    return _maps(flows, answered, places, settings, foreground, exact)
 
 
 def _maps(
@@ -151,6 +169,7 @@ def _maps(
     places: Sequence[tuple[float, float]],
     settings: Settings,
     foreground: Tensor | None,
+    exact: bool,
 ) -> list[Heatmap]:
     variances: list[dict[str, Tensor]] = [
         {form: variance_map(f, p, form) for form in FORMS if form != "complex"}
@@ -161,31 +180,58 @@ def _maps(
         for form in variances[0]:
             together = torch.cat([found[form].flatten() for found in variances])
             shared[form] = float(torch.quantile(together, REFERENCE))
-    return [
-        Heatmap(
-            location=place,
-            displacements=poke,
-            maps={form: correlation_map(flow, poke, form, shared.get(form)) for form in FORMS},
-            variances=variance,
-            foreground=moving_foreground(flow) if foreground is None else foreground.cpu(),
-            mean_length=torch.linalg.vector_norm(flow, dim=1).mean(0),
+    found = []
+    for place, flow, poke, variance in zip(places, flows, pokes, variances, strict=True):
+        mean_length = torch.linalg.vector_norm(flow, dim=1).mean(0)
+        largest = float(mean_length.max())
+        empty = largest <= MOVING
+        maps: dict[str, Tensor] = {form: correlation_map(flow, poke, form, shared.get(form)) for form in FORMS}
+        if empty:
+            maps = {form: torch.zeros_like(values) for form, values in maps.items()}
+        found.append(
+            Heatmap(
+                location=place,
+                displacements=poke,
+                maps=maps,
+                variances=variance,
+                foreground=moving_foreground(flow) & (not empty) if foreground is None else foreground.cpu(),
+                mean_length=mean_length,
+                exact=exact,
+                empty=empty,
+                note=_note(place, foreground, empty, largest),
+            )
         )
-        for place, flow, poke, variance in zip(places, flows, pokes, variances, strict=True)
-    ]
+    return found
+
+
+def _note(place: tuple[float, float], foreground: Tensor | None, empty: bool, largest: float) -> str:
+    x, y = place
+    beside = foreground is not None and not bool(foreground[round(y), round(x)])
+    if beside and empty:
+        return "beside the object: nothing moves, the map is empty"
+    if beside:
+        return f"beside the object, yet the picture moves by up to {largest:.1f} px"
+    return f"nothing moves by more than {MOVING:g} px, the map is empty" if empty else ""
+
+
+def _conditioning(
+    image: Tensor, place: tuple[float, float], displacement: Tensor, settings: Settings, clip_id: str
+) -> Conditioning:
+    count = len(displacement)
+    poke = Poke(image.new_tensor(place).expand(count, 2), displacement.to(image))
+    return Conditioning(image.expand(count, 1, -1, -1, -1), [clip_id] * count, settings.horizon, poke=poke)
 
 
 def _last_frames(
     method: Method, image: Tensor, place: tuple[float, float], displacement: Tensor, settings: Settings, clip_id: str
 ) -> Tensor:
     """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]."""
+    if isinstance(method, AnswersManyPokes):
+        poke = Poke(image.new_tensor(place).expand(len(displacement), 2), displacement.to(image))
+        return method.rollout_pokes(image, poke, settings.horizon, frames=[settings.horizon])[:, -1]
     frames = []
-    for some in displacement.float().to(image.device).split(settings.batch):
-        poke = Poke(image.new_tensor(place).expand(len(some), 2), some)
-        if isinstance(method, AnswersManyPokes):
-            frames.append(method.rollout_pokes(image, poke, settings.horizon)[:, -1])
-            continue
-        context = image.expand(len(some), 1, -1, -1, -1)
-        shown = Conditioning(context, [clip_id] * len(some), settings.horizon, poke=poke)
+    for some in displacement.split(settings.batch):
+        shown = _conditioning(image, place, some, settings, clip_id)
         frames.append(method.predict(shown, 1, settings.seed)[:, 0, -1])
     return torch.cat(frames)
 
@@ -212,13 +258,16 @@ def part_scores(found: Heatmap, parts: Tensor) -> dict[str, float]:
 
 
 def save_arrays(path: Path, image: Tensor, found: Sequence[Heatmap], facts: dict[str, object]) -> None:
-    """Writes an .npz with the image, and of each place the pokes, maps, variances, foreground and mean length."""
+    """Writes an .npz with the image, and of each place the pokes, maps, variances, foreground, mean length, whether it
+    is exact or empty, and its note."""
     arrays: dict[str, np.ndarray] = {"image": image.cpu().numpy(), "facts": np.array(json.dumps(facts))}
     for number, one in enumerate(found):
         arrays[f"{number}/location"] = np.array(one.location)
         arrays[f"{number}/displacements"] = one.displacements.numpy()
         arrays[f"{number}/foreground"] = one.foreground.numpy()
         arrays[f"{number}/mean_length"] = one.mean_length.numpy()
+        arrays[f"{number}/exact"], arrays[f"{number}/empty"] = np.array(one.exact), np.array(one.empty)
+        arrays[f"{number}/note"] = np.array(one.note)
         arrays |= {f"{number}/map/{form}": values.numpy() for form, values in one.maps.items()}
         arrays |= {f"{number}/variance/{form}": values.numpy() for form, values in one.variances.items()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,34 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.figures.style import save
 from bench.heatmap import Heatmap
-from metrics.cache import atomic_path
 from metrics.correlation import Form
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = "jet"
+COLOURS = "inferno"
+"""Brightness rises with the value, so that it survives grey printing and colour blindness; the paper's is "jet"."""
 TILE = 1.6
 """Inches."""
 INSET = 1 / 4
 """Side of the region that an inset enlarges, as a share of the image."""
+INSET_WIDTH = 0.42
+"""Side of an inset, as a share of its map."""
 
 
-def draw(
-    path: Path,
-    image: Tensor,
-    rows: Sequence[tuple[str, Form, Sequence[Heatmap]]],
-    *,
-    insets: bool = False,
-    masked: bool = True,
-) -> None:
+@dataclass(frozen=True)
+class Row:
+    """One row of the figure.
+
+    Attributes:
+        image: float `[3, H, W]` in [0, 1].
+        label: of the row.
+        form: of the maps shown.
+        found: the maps, one for each place.
+    """
+
+    image: Tensor
+    label: str
+    form: Form
+    found: Sequence[Heatmap]
+
+
+def draw(path: Path, rows: Sequence[Row], *, insets: bool = False, masked: bool = True) -> None:
     """Writes the figure as PATH.png and PATH.pdf.
 
     Args:
         path: without its ending; its folder is made where it is missing.
-        image: float `[3, H, W]` in [0, 1].
-        rows: label, form and heatmaps of each row, all for the same places.
         insets: enlarge what is around each place.
         masked: show no correlation outside the foreground.
     """
@@ -46,33 +58,35 @@ def draw(
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    places = [found.location for found in rows[0][2]]
-    columns = 1 + len(places)
-    figure = Figure(figsize=(TILE * columns + 0.7, (TILE + 0.12) * len(rows) + 0.2), dpi=150, layout="constrained")
+    columns = 1 + max(len(row.found) for row in rows)
+    size = (TILE * columns + 1.0, (TILE + 0.1) * len(rows) + 0.3)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(len(rows), columns, squeeze=False)
-    picture = image.permute(1, 2, 0).cpu().numpy()
-    for line, (label, form, found) in zip(axes, rows, strict=True):
-        line[0].imshow(picture, interpolation="bilinear")
-        line[0].set_ylabel(f"{label}\n({form})", fontsize=7)
-        for place in places:
-            _cross(line[0], place)
-        for axis, one in zip(line[1:], found, strict=True):
-            values = shown(one, form, masked)
+    for line, row in zip(axes, rows, strict=True):
+        for axis in line:
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].imshow(row.image.permute(1, 2, 0).cpu().numpy(), interpolation="bilinear")
+        line[0].set_ylabel(f"{row.label}\n({row.form})", fontsize=8)
+        for number, one in enumerate(row.found, 1):
+            _cross(line[0], one.location, str(number))
+        for axis, one in zip(line[1:], row.found, strict=False):
+            values = shown(one, row.form, masked)
             axis.imshow(values, cmap=COLOURS, vmin=0, vmax=1, interpolation="bilinear")
             _cross(axis, one.location)
-            if insets:
+            if one.note:
+                axis.set_xlabel(_folded(one.note), fontsize=6, labelpad=2)
+            if insets and not one.empty:
                 _inset(axis, values, one.location)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=axes, fraction=0.03, pad=0.01)
-    bar.set_label("per-pixel motion correlation", fontsize=7)
-    bar.ax.tick_params(labelsize=6)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for ending in ("png", "pdf"):
-        with atomic_path(path.with_name(f"{path.name}.{ending}")) as temporary:
-            figure.savefig(temporary, format=ending)
+        for axis in line[1 + len(row.found) :]:
+            axis.axis("off")
+    for column, axis in enumerate(axes[0]):
+        axis.set_title(f"place {column}" if column else "x0", fontsize=8, pad=3)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=axes, fraction=0.03, pad=0.01, aspect=30)
+    bar.set_label("per-pixel motion correlation", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    save(figure, path)
 
 
 def shown(found: Heatmap, form: Form, masked: bool) -> np.ndarray:
@@ -81,9 +95,22 @@ def shown(found: Heatmap, form: Form, masked: bool) -> np.ndarray:
     return (torch.where(found.foreground, values, 0.0) if masked else values).numpy()
 
 
-def _cross(axis: Axes, place: tuple[float, float]) -> None:
+def _folded(note: str, width: int = 34) -> str:
+    from textwrap import fill
+
+    return fill(note, width)
+
+
+def _cross(axis: Axes, place: tuple[float, float], name: str = "") -> None:
+    from matplotlib.patheffects import withStroke
+
     for colour, width in (("black", 2.2), ("white", 1.1)):
         axis.plot(*place, marker="+", markersize=7, markeredgewidth=width, color=colour, zorder=3)
+    if name:
+        outline = [withStroke(linewidth=1.6, foreground="black")]
+        axis.annotate(
+            name, place, (3, 2), textcoords="offset points", fontsize=7, color="white", path_effects=outline, zorder=4
+        )
 
 
 def _inset(axis: Axes, values: np.ndarray, place: tuple[float, float]) -> None:
@@ -91,8 +118,9 @@ def _inset(axis: Axes, values: np.ndarray, place: tuple[float, float]) -> None:
     side = values.shape[0]
     half = INSET * side / 2
     x, y = (min(max(value, half), side - 1 - half) for value in place)
-    corner = (0.02 if place[0] > side / 2 else 0.56, 0.56 if place[1] > side / 2 else 0.02)
-    small = axis.inset_axes((*corner, 0.42, 0.42))
+    far = 1 - INSET_WIDTH - 0.02
+    corner = (0.02 if place[0] > side / 2 else far, far if place[1] > side / 2 else 0.02)
+    small = axis.inset_axes((*corner, INSET_WIDTH, INSET_WIDTH))
     small.imshow(values, cmap=COLOURS, vmin=0, vmax=1, interpolation="bilinear")
     small.set(xlim=(x - half, x + half), ylim=(y + half, y - half), xticks=[], yticks=[])
     _cross(small, place)

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from bench import provenance
 from bench.data.registry import DATASETS, open_dataset
-from bench.heatmap import Heatmap, Settings, heatmaps, part_scores, save_arrays
-from bench.heatmap_figure import draw
+from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores, save_arrays
+from bench.heatmap_figure import Row, draw
+from bench.heatmap_places import places_of
+from bench.store import slug
 from methods.image_io import read_image
-from methods.interface import Method
+from methods.interface import AnswersExactly, Method
 from methods.registry import build_method
 from metrics.correlation import FORMS, Form
 from metrics.errors import DataError
 
+SCENES = (
+    "sim-pokes:sim-pokes-00000-ficus@000",
+    "sim-pokes:sim-pokes-00001-human@000",
+    "sim-pokes:sim-pokes-00008-orchid@000",
+    "sim-pokes:sim-pokes-00005-human@000",
+)
+"""What is drawn unless an image is given: plants and people at rest, of the simulated world."""
+PLACES = 4
+"""Places that are chosen for a clip, unless they are given."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """x0 float `[3, H, H]` in [0, 1], the places to poke, its name, and its parts where they are known."""
+
+    x0: Tensor
+    places: list[tuple[float, float]]
+    name: str
+    parts: Tensor | None = None
+
 
 def run_heatmap(
     methods: Sequence[str],
-    image: str,
+    image: str | None,
     places: Sequence[str],
     out: Path,
     *,
@@ -34,60 +58,95 @@ def run_heatmap(
     shared_scale: bool,
     insets: bool,
     device: torch.device,
+    progress: Progress | None = None,
 ) -> list[str]:
-    """Makes the heatmaps of each method and writes OUT.png, OUT.pdf and, for each method, OUT-METHOD.npz.
+    """Makes the heatmaps of each method and writes OUT.png, OUT.pdf and, for each method and image, OUT-METHOD.npz.
+
+    A method that knows its answers exactly, as the simulation does, goes first; the others are then given the pokes
+    that came true there, so that nothing impossible is asked of them.
 
     Args:
         methods: specifications; one row of the figure each and form.
-        image: a square image file, or "DATASET:CLIP" for x0 of a clip.
-        places: "x,y" in px.
-        forms: of FORMS; None: all.
+        image: a square image file, or "DATASET:CLIP" for x0 of a clip; None: SCENES.
+        places: "x,y" in px; none: PLACES are chosen, where the clip knows its parts.
+        forms: of FORMS; None: all, or "complex" alone for SCENES.
         size: side that an image file is resized to; None: it is taken as it is.
+        progress: called with maps done and all maps.
 
     Returns:
-        What was written, and, where the clip knows its parts, how well each map shows the poked part.
+        What was written, what there is to know of a map, and, where the clip knows its parts, how well each map shows
+        the poked part.
 
     Raises:
         DataError: no such image, place, form or length.
         MethodError: a method cannot predict this image from pokes.
     """
-    chosen = [cast(Form, form) for form in (forms or FORMS)]
+    chosen = [cast(Form, form) for form in (forms or (FORMS if image else ("complex",)))]
     unknown = [form for form in chosen if form not in FORMS]
     if unknown or lengths not in ("random", "fixed"):
         raise DataError(
             f"heatmap: expected forms of {', '.join(FORMS)} and lengths random or fixed, found {unknown or lengths!r}"
         )
+    if places and image is None:
+        raise DataError("heatmap: --at belongs to an image; give one, or leave --at out")
     at = [_place(text) for text in places]
-    x0, parts, clip_id = _image(image, size)
-    settings = Settings(pokes=pokes, lengths=cast(Any, lengths), longest=longest, shared_scale=shared_scale)
-    rows: list[tuple[str, Form, Sequence[Heatmap]]] = []
-    said = []
-    for spec in methods:
-        method = cast(Method, build_method(spec))
+    pictures = [_picture(name, size, at) for name in ([image] if image else SCENES)]
+    settings = Settings(pokes=pokes, lengths=cast(Lengths, lengths), longest=longest, shared_scale=shared_scale)
+    built = [cast(Method, build_method(spec)) for spec in methods]
+    built.sort(key=lambda method: not isinstance(method, AnswersExactly))
+    for method in built:
         method.prepare(device)
-        foreground = None if parts is None else parts > 0
-        found = heatmaps(method, x0.to(device), at, settings, clip_id=clip_id, foreground=foreground)
-        rows += [(method.card.title, form, found) for form in chosen]
-        facts = {
-            "method": method.card.name,
-            "weights": dict(method.card.weights),
-            "image": clip_id,
-            "pokes": pokes,
-            "lengths": lengths,
-            "longest": longest,
-            "tracker": settings.tracker,
-            "seed": settings.seed,
-            "commit": provenance.commit(),
-        }
-        path = out.with_name(f"{out.name}-{method.card.name}.npz")
-        save_arrays(path, x0, found, facts)
-        said.append(f"{path}")
-        if parts is not None:
-            for one in found:
-                scores = ", ".join(f"{name} {value:.3f}" for name, value in part_scores(one, parts).items())
-                said.append(f"{method.card.name} at ({one.location[0]:g}, {one.location[1]:g}): {scores}")
-    draw(out, x0, rows, insets=insets)
+    rows, said = [], []
+    for picture in pictures:
+        asked: list[Tensor] | None = None
+        for method in built:
+            foreground = None if picture.parts is None else picture.parts > 0
+            found = heatmaps(
+                method,
+                picture.x0.to(device),
+                picture.places,
+                settings,
+                clip_id=picture.name,
+                foreground=foreground,
+                pokes=asked,
+            )
+            if isinstance(method, AnswersExactly):
+                asked = [one.displacements for one in found]
+            rows += [Row(picture.x0, method.card.title, form, found) for form in chosen]
+            which = f"-{slug(picture.name)}" if len(pictures) > 1 else ""
+            path = out.with_name(f"{out.name}{which}-{slug(method.card.name)}.npz")
+            save_arrays(path, picture.x0, found, _facts(method, picture, settings))
+            said += [f"{path}", *_remarks(method, picture, found)]
+            if progress is not None:
+                progress(len(rows) // len(chosen), len(pictures) * len(built))
+    draw(out, rows, insets=insets)
     return [*said, f"{out}.png and .pdf"]
+
+
+def _facts(method: Method, picture: Picture, settings: Settings) -> dict[str, object]:
+    return {
+        "method": method.card.name,
+        "weights": dict(method.card.weights),
+        "image": picture.name,
+        "pokes": settings.pokes,
+        "lengths": settings.lengths,
+        "longest": settings.longest,
+        "flow": "exact" if isinstance(method, AnswersExactly) else settings.tracker,
+        "seed": settings.seed,
+        "commit": provenance.commit(),
+    }
+
+
+def _remarks(method: Method, picture: Picture, found: Sequence[Heatmap]) -> list[str]:
+    said = []
+    for one in found:
+        where = f"{method.card.name} at ({one.location[0]:g}, {one.location[1]:g})"
+        if one.note:
+            said.append(f"{where}: {one.note}")
+        if picture.parts is not None and not one.note:
+            scores = ", ".join(f"{name} {value:.3f}" for name, value in part_scores(one, picture.parts).items())
+            said.append(f"{where}: {scores}")
+    return said
 
 
 def _place(text: str) -> tuple[float, float]:
@@ -98,20 +157,21 @@ def _place(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _image(image: str, size: int | None) -> tuple[Tensor, Tensor | None, str]:
-    """x0 float `[3, H, H]` in [0, 1], its parts where they are known, and its name."""
+def _picture(image: str, size: int | None, places: list[tuple[float, float]]) -> Picture:
     name, _, clip_id = image.partition(":")
     if clip_id and name in DATASETS:
         clip = open_dataset(name, size=size or 64, length=11).load(clip_id)
-        return clip.frames[0].float() / 255, clip.parts, clip.clip_id
+        return Picture(clip.frames[0].float() / 255, places or places_of(clip, PLACES), clip.clip_id, clip.parts)
     path = Path(image).expanduser()
     if not path.is_file():
         raise DataError(f"there is no image file {image}, nor is it DATASET:CLIP with a data set of `bench datasets`")
-    picture = torch.from_numpy(read_image(path).copy()).permute(2, 0, 1).float() / 255
-    if picture.shape[1] != picture.shape[2]:
+    if not places:
+        raise DataError(f"{path}: nothing says which places to poke; give them with --at x,y")
+    pixels = torch.from_numpy(read_image(path).copy()).permute(2, 0, 1).float() / 255
+    if pixels.shape[1] != pixels.shape[2]:
         raise DataError(
-            f"{path}: expected a square image, found {picture.shape[2]} x {picture.shape[1]} px; crop it first"
+            f"{path}: expected a square image, found {pixels.shape[2]} x {pixels.shape[1]} px; crop it first"
         )
-    if size is not None and picture.shape[-1] != size:
-        picture = torch.nn.functional.interpolate(picture[None], size=(size, size), mode="bilinear", antialias=True)[0]
-    return picture.clamp(0, 1), None, path.name
+    if size is not None and pixels.shape[-1] != size:
+        pixels = torch.nn.functional.interpolate(pixels[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    return Picture(pixels.clamp(0, 1), places, path.name)

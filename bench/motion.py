@@ -35,7 +35,7 @@ class MotionMeter:
     """
 
     def __init__(self, tracker: str, *, anchored: bool, device: torch.device) -> None:
-        self._tracker, self.anchored = FLOWS.get(tracker)(device), anchored
+        self._tracker, self.name, self.anchored = FLOWS.get(tracker)(device), tracker, anchored
 
     def from_x0(self, x0: Tensor, video: Tensor) -> Tensor:
         """Flow float32 `[B, 2, H, W]` from `x0` `[B, 3, H, W]` to the last frame of `video` `[B, T, 3, H, W]`, px; the

@@ -283,3 +283,13 @@ def _moving_places(amplitude: Amplitude, fallback: NDArray[np.intp]) -> NDArray[
 
 def _one(places: NDArray[np.intp], generator: torch.Generator) -> int:
     return int(places[int(torch.randint(len(places), (1,), generator=generator))])
+
+
+def on_object(clips: Sequence[Clip], poke: Poke | None) -> Tensor:
+    """Whether the poke of each clip is on a part of the object, bool `[B]`; True where the clip knows no parts."""
+    if poke is None:
+        return torch.ones(len(clips), dtype=torch.bool)
+    found = []
+    for clip, (x, y) in zip(clips, poke.location.round().long().tolist(), strict=True):
+        found.append(clip.parts is None or bool(clip.parts[y, x] > 0))
+    return torch.tensor(found)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.motion import MotionMeter
-from bench.pokes import PokeRule, simulate_poke
+from bench.pokes import PokeRule, on_object, simulate_poke
 from bench.protocol import Protocol
 from bench.record import Arrays
 from methods.interface import Clip, Conditioning, Poke
@@ -89,7 +89,7 @@ class ControlScorer:
             )
         flow = torch.stack(carried) if exact else self._meter.from_x0(conditioning.x0, target)
         beside = self._beside(clips, flow) if "beside" in self._needs else None
-        return Truth(flow, exact, _on_object(clips, conditioning.poke), beside)
+        return Truth(flow, exact, on_object(clips, conditioning.poke), beside)
 
     def score(
         self, pred: Tensor, target: Tensor, conditioning: Conditioning, truth: Truth | None, predict: Predict
@@ -175,13 +175,3 @@ class ControlScorer:
             for row, clip in enumerate(clips)
         ]
         return Poke(torch.cat([draw.location for draw in draws]), torch.cat([draw.displacement for draw in draws]))
-
-
-def _on_object(clips: Sequence[Clip], poke: Poke | None) -> Tensor:
-    """Whether the poke of each clip is on a part of the object, bool `[B]`; True where the clip knows no parts."""
-    if poke is None:
-        return torch.ones(len(clips), dtype=torch.bool)
-    found = []
-    for clip, (x, y) in zip(clips, poke.location.round().long().tolist(), strict=True):
-        found.append(clip.parts is None or bool(clip.parts[y, x] > 0))
-    return torch.tensor(found)

@@ -15,6 +15,7 @@ from bench.data.registry import DATASETS, fetch_dataset, open_dataset
 from bench.distributed import World
 from bench.evaluate import run_key
 from bench.protocol import Protocol
+from bench.record import LoadedRecord
 from bench.store import Store
 from bench.tables import Table, build_table
 from methods.registry import build_method
@@ -100,6 +101,24 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
+def chosen_suite(
+    name: str, data: str | None = None, methods: Sequence[str] = (), pairs: Sequence[str] = ()
+) -> tuple[Suite, str]:
+    """A suite with what the user replaces, and the data set or folder that is to be opened for it.
+
+    Args and errors as `open_suite_data`; no data are looked at.
+    """
+    overrides = parse_overrides(pairs)
+    where = data or overrides.get("dataset")
+    if where is not None:
+        registered = where in DATASETS
+        overrides["dataset"] = where if registered else f"folder:{Path(where).expanduser().resolve().name}"
+    suite = load_suite(name, overrides)
+    if methods:
+        suite = suite.model_copy(update={"methods": tuple(methods)})
+    return suite, where or suite.protocol.dataset
+
+
 def open_suite_data(
     name: str,
     data: str | None = None,
@@ -126,15 +145,7 @@ def open_suite_data(
     Raises:
         ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid.
     """
-    overrides = parse_overrides(pairs)
-    where = data or overrides.get("dataset")
-    if where is not None:
-        registered = where in DATASETS
-        overrides["dataset"] = where if registered else f"folder:{Path(where).expanduser().resolve().name}"
-    suite = load_suite(name, overrides)
-    if methods:
-        suite = suite.model_copy(update={"methods": tuple(methods)})
-    where = where or suite.protocol.dataset
+    suite, where = chosen_suite(name, data, methods, pairs)
     world = world or World()
     if not world.first:
         world.barrier()
@@ -156,8 +167,8 @@ def open_suite_data(
     return suite, opened
 
 
-def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:
-    """The table of a suite from the records in `store`.
+def suite_records(suite: Suite, dataset: DataSet, store: Path) -> list[LoadedRecord]:
+    """The records of a suite in `store`, one a method.
 
     Raises:
         RecordError: a method has no record yet.
@@ -171,7 +182,12 @@ def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:
                 f"run `bench evaluate {suite.name}` with the same options"
             )
         records.append(found)
-    return build_table(suite.title, records)
+    return records
+
+
+def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:
+    """The table of a suite from the records in `store`; errors as `suite_records`."""
+    return build_table(suite.title, suite_records(suite, dataset, store))
 
 
 def write_table(table: Table, folder: Path, name: str) -> None:

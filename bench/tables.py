@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.mixing import check_same
 from bench.protocol import Protocol
-from bench.record import LoadedRecord, MetricFacts
+from bench.record import LoadedRecord
 from bench.statistics import LEVEL, Interval, jackknife_interval, mean_interval, over_samples
 from bench.text import bold, escaped, marked
 from metrics.errors import ProtocolError
@@ -115,7 +116,7 @@ class Table:
         from tabulate import tabulate
 
         headers = ["method", "given", "N", *(column.header(style) for column in self.columns)]
-        best = [_best_row(number, column, self.rows) for number, column in enumerate(self.columns)]
+        best = [best_row(number, column, self.rows) for number, column in enumerate(self.columns)]
         lines = []
         for index, row in enumerate(self.rows):
             texts = [_text(cell, column, style) for cell, column in zip(row.cells, self.columns, strict=True)]
@@ -132,11 +133,11 @@ def build_table(title: str, records: Sequence[LoadedRecord]) -> Table:
     """A table with one row a record, in the given order.
 
     Raises:
-        ProtocolError: no records, or records whose protocol, data or metric versions differ.
+        ProtocolError: no records, or records that may not be mixed; see `bench.mixing.check_same`.
     """
     if not records:
         raise ProtocolError(f"there are no records for the table {title!r}; run `bench evaluate` first")
-    _same(records)
+    check_same(records)
     first = records[0].facts
     columns = _columns(records)
     rows = tuple(_row(record, columns) for record in records)
@@ -151,28 +152,6 @@ def clip_values(record: LoadedRecord, metric: str) -> np.ndarray:
     if record.facts.metrics[metric].unit == "dB":
         values = np.minimum(values, PSNR_CAP)
     return values.mean(axis=2)
-
-
-def _same(records: Sequence[LoadedRecord]) -> None:
-    first = records[0].facts
-    for record in records[1:]:
-        facts = record.facts
-        for what, mine, other in (
-            ("protocol", first.protocol_hash, facts.protocol_hash),
-            ("data", first.data.content_hash, facts.data.content_hash),
-            ("clips", first.clip_ids, facts.clip_ids),
-            ("metric versions", _versions(first.metrics), _versions(facts.metrics)),
-        ):
-            if mine != other:
-                detail = f": {mine} and {other}" if what in ("protocol", "metric versions") else ""
-                raise ProtocolError(
-                    f"{first.method.name} and {facts.method.name} cannot stand in one table, their {what} differ"
-                    f"{detail}. Evaluate them under one protocol on one data set."
-                )
-
-
-def _versions(metrics: dict[str, MetricFacts]) -> dict[str, int]:
-    return {name: facts.version for name, facts in metrics.items()}
 
 
 def _columns(records: Sequence[LoadedRecord]) -> tuple[Column, ...]:
@@ -239,7 +218,7 @@ def _text(cell: Cell, column: Column, style: str) -> str:
     return value if np.isnan(cell.interval.low) else f"{value} [{low}, {high}]"
 
 
-def _best_row(number: int, column: Column, rows: Sequence[Row]) -> int | None:
+def best_row(number: int, column: Column, rows: Sequence[Row]) -> int | None:
     """The row with the best value; rows that saw the truth do not compete."""
     values = {
         index: row.cells[number].interval.value
@@ -265,7 +244,14 @@ def _notes(records: Sequence[LoadedRecord]) -> list[str]:
         f"In brackets: {LEVEL:.0%} intervals. Frame metrics: mean over frames, then over clips, BCa bootstrap over "
         "sources. Set metrics: group jackknife over sources.",
         *(
-            [f"Motion is measured by {protocol.tracker!r} flow; the row of the truth shows its error."]
+            [
+                f"Motion is measured by {protocol.tracker!r} flow from x0"
+                + (
+                    ", or from the true last frame and the exact flow to it, whichever explains the prediction better."
+                    if protocol.anchored
+                    else "; the row of the truth shows its error."
+                )
+            ]
             if protocol.tracker
             else []
         ),

@@ -7,10 +7,11 @@ blending it give different pictures.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from metrics.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LOSSLESS_IMAGE_SUFFIXES = frozenset({".png"})
+_SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
 
 Grey = Literal["repeat", "refuse"]
 """What to do with a grey image: repeat it to three channels, or raise."""
@@ -67,23 +69,56 @@ def read_image(path: Path, *, grey: Grey = "repeat") -> NDArray[np.uint8]:
     Raises:
         DataError: empty, damaged, with alpha, more than 8 bits a channel, not RGB, or grey where that is refused.
     """
-    from PIL import Image, ImageOps
-
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes); write it again")
+    return _read(path, str(path), grey, None, None)
+
+
+def decode_image(data: bytes, name: str, *, most_pixels: int, grey: Grey = "repeat") -> NDArray[np.uint8]:
+    """As `read_image`, from the bytes of a PNG or JPEG file that comes from anywhere.
+
+    The first bytes must be those of the format, no other decoder is tried, and an image of more than `most_pixels`
+    is refused by what its header states, before any pixel is decoded.
+
+    Args:
+        data: the whole file.
+        name: what errors call it.
+
+    Raises:
+        DataError: as `read_image`; neither PNG nor JPEG; too many pixels.
+    """
+    kind = next((kind for kind, signature in _SIGNATURES.items() if data.startswith(signature)), None)
+    if kind is None:
+        raise DataError(f"{name}: expected a PNG or JPEG image, found something else; choose another file")
+    return _read(io.BytesIO(data), name, grey, kind, most_pixels)
+
+
+def _read(
+    source: Path | BinaryIO, name: str, grey: Grey, kind: str | None, most_pixels: int | None
+) -> NDArray[np.uint8]:
+    """`kind`: the only decoder to be tried; None: any."""
+    from PIL import Image, ImageOps
+
     try:
-        with Image.open(path) as image:
+        with Image.open(source, formats=None if kind is None else (kind,)) as image:
             mode, transparent = image.mode, "transparency" in image.info
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                raise DataError(
+                    f"{name}: expected at most {most_pixels / 1e6:g} million pixels, found {image.width} x "
+                    f"{image.height}; make it smaller"
+                )
             image.load()
             upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: the image is damaged or cut short ({error}); write it again") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: the image has too many pixels to be decoded; make it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{name}: the image is damaged or cut short ({error}); write it again") from error
     if "A" in mode or "a" in mode or transparent:
-        raise DataError(f"{path}: expected RGB, found an image with alpha ({mode}). Blend or drop the alpha channel.")
+        raise DataError(f"{name}: expected RGB, found an image with alpha ({mode}). Blend or drop the alpha channel.")
     if mode in ("L", "1") and grey == "refuse":
         raise DataError(
-            f"{path}: expected RGB, found a grey image ({mode}). Repeat it: np.repeat(grey[..., None], 3, axis=-1)."
+            f"{name}: expected RGB, found a grey image ({mode}). Repeat it: np.repeat(grey[..., None], 3, axis=-1)."
         )
     if mode not in ("RGB", "P", "L", "1"):
-        raise DataError(f"{path}: expected 8-bit RGB, found mode {mode}. Convert it to 8-bit RGB.")
+        raise DataError(f"{name}: expected 8-bit RGB, found mode {mode}. Convert it to 8-bit RGB.")
     return np.asarray(upright.convert("RGB"))

@@ -16,6 +16,8 @@ from torch import Tensor
 
 INPUTS = ("context", "poke", "tracks", "truth")
 """What a method may declare that it uses. "truth" is for reference rows that see the answer."""
+PROMISES = ("zero_stillness", "beside_stillness")
+"""What a method may promise: that all stays at rest under a poke of no length, and under one beside the object."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class MethodCard:
         parameters: number of trained parameters.
         weights: weight file name -> sha256.
         notes: anything that a reader of the row must know (such as lossy inputs).
+        promises: which of PROMISES it keeps; `bench check` measures them.
     """
 
     name: str
@@ -145,6 +148,7 @@ class MethodCard:
     parameters: int = 0
     weights: dict[str, str] = field(default_factory=dict)
     notes: str = ""
+    promises: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         unknown = self.inputs - set(INPUTS)
@@ -206,17 +210,40 @@ class ChecksClips(Protocol):
 class AnswersManyPokes(Protocol):
     """What a method may have besides, to encode an image once for all its pokes."""
 
-    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
+    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int, frames: Sequence[int] | None = None) -> Tensor:
         """The videos that follow K pokes on one image.
 
         Args:
             x0: float `[3, H, W]` in [0, 1].
             pokes: location and displacement `[K, 2]`, px.
             horizon: T.
+            frames: numbers of the frames wanted, from 1 to T; None: all.
 
         Returns:
-            Float `[K, T, 3, H, W]` in [0, 1].
+            Float `[K, F, 3, H, W]` in [0, 1], F the number of frames wanted.
         """
+
+
+@dataclass(frozen=True)
+class ExactAnswer:
+    """What truly follows pokes.
+
+    Attributes:
+        displacement: float64 `[B, 2]`, (dx, dy) in px: where each poked point went; that of the poke, unless nothing
+            could take it there.
+        flow: float64 `[B, 2, H, W]`, (dx, dy) in px, from x0 to the last frame.
+    """
+
+    displacement: Tensor
+    flow: Tensor
+
+
+@runtime_checkable
+class AnswersExactly(Protocol):
+    """What a method may have besides, where it knows the motion that it shows, as a simulation does."""
+
+    def exact_answer(self, conditioning: Conditioning) -> ExactAnswer:
+        """What follows the pokes of `conditioning`; errors as `predict`."""
 
 
 def method_fault(found: Any) -> str:

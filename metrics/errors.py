@@ -43,3 +43,7 @@ class RecordError(PokeBenchError):
 
 class TrainingError(PokeBenchError):
     """A training cannot start or go on: its plan is not valid, a checkpoint does not fit, or a loss is not finite."""
+
+
+class ReportError(PokeBenchError):
+    """A report cannot be made: a file that is to be in it is not what is expected, or it grows beyond its limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.heatmap import Settings, drawn_pokes, heatmaps, part_scores, save_arrays
-from bench.heatmap_figure import draw, shown
+from bench.heatmap_figure import Row, draw, shown
 from methods.baselines import CopyLastFrame, backward_warp
-from methods.interface import Conditioning, MethodCard, Poke
-from metrics.correlation import FORMS
+from methods.interface import Conditioning, ExactAnswer, MethodCard, Poke
+from metrics.correlation import FORMS, Form
 from metrics.errors import DataError, MethodError
 
 SIZE = 64
@@ -53,11 +54,30 @@ class MovesTheSquare:
 
 
 class EncodesOnce(MovesTheSquare):
-    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int) -> Tensor:
-        return self.videos(x0.expand(len(pokes.location), -1, -1, -1), pokes, horizon)
+    def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int, frames: Sequence[int] | None = None) -> Tensor:
+        assert frames == [horizon]
+        return self.videos(x0.expand(len(pokes.location), -1, -1, -1), pokes, 1)
 
     def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
         raise AssertionError("the shorter way was there")
+
+
+class KnowsItsFlow(MovesTheSquare):
+    """The square goes no further than REACH px, whatever is asked."""
+
+    REACH = 4.0
+
+    def exact_answer(self, conditioning: Conditioning) -> ExactAnswer:
+        assert conditioning.poke is not None
+        inside = torch.zeros(SIZE, SIZE, dtype=torch.float64)
+        inside[SQUARE] = 1
+        x, y = conditioning.poke.location[0].long().tolist()
+        asked = conditioning.poke.displacement.double()
+        moved = asked * (self.REACH / asked.norm(dim=1, keepdim=True)).clamp(max=1) * inside[y, x]
+        return ExactAnswer(moved, moved[:, :, None, None] * inside)
+
+    def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
+        raise AssertionError("exact flow was there")
 
 
 def parts() -> Tensor:
@@ -80,8 +100,55 @@ def test_the_poked_part_is_found() -> None:
     assert shown(on, "complex", masked=True)[45:, :20].max() == 0
     assert on.foreground[22, 40]
     assert not on.foreground[60, 5]
-    assert beside.maps["complex"].max() < 0.5
+    assert not on.empty
     assert np.isnan(part_scores(beside, parts())["complex auc"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_object_that_moves_as_one_correlates_fully_all_over(form: Form) -> None:
+    """By exact flow, beside the pokes that came true, although half of those asked for go too far."""
+    [found] = heatmaps(KnowsItsFlow(), image(), PLACES[:1], Settings(pokes=40, longest=8.0), foreground=parts() == 1)
+    assert found.exact
+    lengths = found.displacements.norm(dim=1)
+    assert lengths.max() == pytest.approx(4)
+    assert (lengths < 3.99).any()
+    assert found.maps[form][SQUARE].min() == pytest.approx(1)
+    assert shown(found, form, masked=True).sum() == pytest.approx(20 * 20)
+    assert part_scores(found, parts())[f"{form} auc"] == 1
+
+
+def test_a_place_beside_the_object_gives_an_empty_map_and_says_so(tmp_path: Path) -> None:
+    for method in (MovesTheSquare(), KnowsItsFlow()):
+        [found] = heatmaps(method, image(), PLACES[1:], Settings(pokes=6, horizon=2), foreground=parts() > 0)
+        assert found.empty
+        assert found.note == "beside the object: nothing moves, the map is empty"
+        assert all(bool((values == 0).all()) for values in found.maps.values())
+    draw(tmp_path / "map", [Row(image(), "Square", "paper", [found])])
+    save_arrays(tmp_path / "map.npz", image(), [found], {})
+    arrays = np.load(tmp_path / "map.npz")
+    assert (bool(arrays["0/empty"]), bool(arrays["0/exact"])) == (True, True)
+    assert str(arrays["0/note"]) == found.note
+
+
+def test_where_no_parts_are_known_an_empty_map_says_so_too() -> None:
+    [found] = heatmaps(MovesTheSquare(), image(), PLACES[1:], Settings(pokes=6, horizon=2))
+    assert found.empty
+    assert not found.foreground.any()
+    assert found.note == "nothing moves by more than 0.5 px, the map is empty"
+
+
+def test_what_moves_although_the_place_is_beside_the_object_is_said() -> None:
+    elsewhere = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    elsewhere[60:] = True
+    [found] = heatmaps(KnowsItsFlow(), image(), PLACES[:1], Settings(pokes=6), foreground=elsewhere)
+    assert not found.empty
+    assert found.note.startswith("beside the object, yet the picture moves by up to ")
+
+
+def test_pokes_can_be_given() -> None:
+    own = torch.tensor([[3.0, 0.0], [0.0, 2.0], [-2.0, 1.0]], dtype=torch.float64)
+    [found] = heatmaps(MovesTheSquare(), image(), PLACES[:1], Settings(horizon=2), pokes=[own])
+    assert torch.equal(found.displacements, own)
 
 
 def test_an_image_is_encoded_once_where_the_method_can() -> None:
@@ -102,8 +169,9 @@ def test_pokes_are_as_long_as_they_are_said_to_be() -> None:
 
 
 def test_a_shared_scale_uses_one_reference() -> None:
+    places = [PLACES[0], (34.0, 26.0)]
     own, shared = (
-        heatmaps(MovesTheSquare(), image(), PLACES, Settings(pokes=8, horizon=2, longest=6.0, shared_scale=s))
+        heatmaps(MovesTheSquare(), image(), places, Settings(pokes=8, horizon=2, longest=6.0, shared_scale=s))
         for s in (False, True)
     )
     top = torch.quantile(torch.cat([h.variances["paper"].flatten() for h in own]), 0.99)
@@ -113,7 +181,7 @@ def test_a_shared_scale_uses_one_reference() -> None:
 
 def test_the_figure_and_the_arrays_are_written(tmp_path: Path) -> None:
     found = heatmaps(MovesTheSquare(), image(), PLACES, Settings(pokes=6, horizon=2, longest=6.0))
-    draw(tmp_path / "deep" / "map", image(), [("Square", form, found) for form in FORMS], insets=True)
+    draw(tmp_path / "deep" / "map", [Row(image(), "Square", form, found) for form in FORMS], insets=True)
     assert (tmp_path / "deep" / "map.png").stat().st_size > 10_000
     assert (tmp_path / "deep" / "map.pdf").read_bytes().startswith(b"%PDF")
     save_arrays(tmp_path / "map.npz", image(), found, {"method": "square"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.data.registry import open_dataset
+from bench.heatmap_places import places_of
 from bench.heatmap_run import run_heatmap
 from methods.training import TRAININGS
 from methods.weights_file import save_weights
@@ -59,6 +62,34 @@ def test_a_clip_of_a_data_set_is_scored_by_its_parts(tmp_path: Path, poking: str
     assert "poking-small-plus at (34, 20): paper auc 0." in lines[1]
 
 
+def test_true_physics_stands_beside_a_model_under_the_same_pokes(tmp_path: Path, poking: str) -> None:
+    """Of the places chosen the first is that of the clip's poke; one more is beside the object."""
+    image = "sim-pokes:sim-pokes-00008-orchid@000"
+    options = {**OPTIONS, "forms": ["complex"]}
+    lines = run_heatmap([poking, "oracle"], image, ["34,20", "2,2"], tmp_path / "map", **options)
+    assert lines[0].endswith("map-oracle.npz")
+    assert "oracle at (2, 2): beside the object: nothing moves, the map is empty" in lines
+    truth, model = (np.load(tmp_path / f"map-{name}.npz") for name in ("oracle", "poking-small-plus"))
+    assert (bool(truth["0/exact"]), bool(model["0/exact"])) == (True, False)
+    np.testing.assert_array_equal(truth["0/displacements"], model["0/displacements"])
+    assert truth["0/map/complex"][20, 34] > 0.999
+
+
+def test_places_are_chosen_on_different_parts() -> None:
+    clip = open_dataset("sim-pokes", size=64, length=11).load("sim-pokes-00001-human@000")
+    assert clip.parts is not None
+    assert clip.poke is not None
+    found = places_of(clip, 4)
+    assert len(found) == 4
+    assert found[0] == tuple(clip.poke.location[0].tolist())
+    assert len({int(clip.parts[int(y), int(x)]) for x, y in found}) == 4
+    assert 0 not in {int(clip.parts[int(y), int(x)]) for x, y in found}
+    assert found == places_of(clip, 4)
+    assert found[1:] != places_of(clip, 4, seed=1)[1:]
+    with pytest.raises(DataError, match="knows no parts and flow"):
+        places_of(replace(clip, parts=None), 4)
+
+
 @pytest.mark.parametrize(
     ("changes", "at", "message"),
     [
@@ -66,12 +97,13 @@ def test_a_clip_of_a_data_set_is_scored_by_its_parts(tmp_path: Path, poking: str
         ({}, "20,64", "outside the image"),
         ({"forms": ["papers"]}, "2,3", "expected forms of paper, wrapped, complex"),
         ({"lengths": "long"}, "2,3", "lengths random or fixed, found 'long'"),
+        ({}, None, "nothing says which places to poke"),
     ],
 )
-def test_bad_options(tmp_path: Path, poking: str, changes: dict[str, Any], at: str, message: str) -> None:
+def test_bad_options(tmp_path: Path, poking: str, changes: dict[str, Any], at: str | None, message: str) -> None:
     image = picture(tmp_path / "plant.png")
     with pytest.raises(DataError, match=message):
-        run_heatmap([poking], str(image), [at], tmp_path / "map", **{**OPTIONS, **changes})
+        run_heatmap([poking], str(image), [at] if at else [], tmp_path / "map", **{**OPTIONS, **changes})
 
 
 def test_bad_images_and_methods(tmp_path: Path, poking: str) -> None:

@@ -80,7 +80,7 @@ def test_latex_is_escaped_and_has_rules(records):
 def test_records_of_different_protocols_are_not_mixed(records, tmp_path):
     protocol = records[0].facts.protocol.model_copy(update={"quantise": "round"})
     [other] = evaluate([build_method("copy-last-frame")], DriftingDiscs(), protocol, Store(tmp_path))
-    with pytest.raises(ProtocolError, match=f"their protocol differ: .*{protocol.hash}"):
+    with pytest.raises(ProtocolError, match=f"their protocols differ, .*{protocol.hash}"):
         build_table("T", [records[1], other])
 
 

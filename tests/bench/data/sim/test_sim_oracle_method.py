@@ -44,6 +44,21 @@ def test_it_gives_the_true_frames(clips: list[SimClip]) -> None:
     assert (error < 0.02 * still).all()
 
 
+def test_its_flow_is_exact(clips: list[SimClip]) -> None:
+    """That of the clip, whose poke it is asked again; nothing follows a poke beside the object."""
+    found = Oracle().exact_answer(conditioning_of(clips))
+    assert found.flow.shape == (3, 2, 64, 64)
+    for row, clip in enumerate(clips[:2]):
+        assert clip.poke is not None
+        x, y = clip.poke.location
+        moves = np.hypot(*clip.flow).max()
+        assert np.abs(found.flow[row].numpy() - clip.flow).max() < 0.1 * moves
+        np.testing.assert_allclose(found.displacement[row], clip.poke.displacement, atol=0.06)
+        np.testing.assert_allclose(found.flow[row, :, y, x], found.displacement[row], atol=0.005)
+    assert found.flow[2].abs().max() == 0
+    assert found.displacement[2].abs().max() == 0
+
+
 def test_it_does_not_depend_on_the_batch(clips: list[SimClip]) -> None:
     method = Oracle()
     method.prepare(torch.device("cpu"))

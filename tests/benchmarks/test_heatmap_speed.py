@@ -1,0 +1,57 @@
+"""Speed of a heatmap's predictions: many pokes on one image, beside a call of the method for each poke."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peers.timing import interleaved, report
+from torch import Tensor
+
+from methods.interface import Conditioning, Poke
+from methods.poking.adapter import Poking
+from methods.poking.config import PokingConfig
+from methods.poking.network import PokingNetwork
+
+pytestmark = pytest.mark.benchmark
+
+SIDE, HORIZON = 64, 10
+CPU_POKES, CPU_FLOOR = 16, 2.0
+"""A hundred pokes take six times as long and save a little more; 16 keep the benchmark short."""
+GPU_POKES, GPU_FLOOR = 100, 10.0
+
+
+def figures(device: str, pokes: int, rounds: int) -> dict[str, float]:
+    """Ratios for the model at the paper's size, with random weights, which cost the same."""
+    generator = torch.Generator().manual_seed(0)
+    config = PokingConfig()
+    method = Poking.sharing(PokingNetwork(config), config)
+    method.prepare(torch.device(device))
+    x0 = torch.rand(3, SIDE, SIDE, generator=generator).to(device)
+    location = torch.full((pokes, 2), 30.0, device=device)
+    displacement = (6 * torch.randn(pokes, 2, generator=generator)).to(device)
+
+    found: dict[str, Tensor] = {}
+
+    def ours() -> None:
+        found["ours"] = method.rollout_pokes(x0, Poke(location, displacement), HORIZON, frames=[HORIZON])[:, 0].cpu()
+
+    def peer() -> None:
+        frames = []
+        for k in range(pokes):
+            poke = Poke(location[k : k + 1], displacement[k : k + 1])
+            frames.append(method.predict(Conditioning(x0[None, None], ["image"], HORIZON, poke=poke), 1, 0)[0, 0, -1])
+        found["peer"] = torch.stack(frames).cpu()
+
+    times = interleaved({"ours": ours, "peer": peer}, rounds)
+    torch.testing.assert_close(found["ours"], found["peer"], rtol=0, atol=1e-3 if device == "cuda" else 1e-4)
+    return report(f"{pokes} pokes on one image, {device}", times, pokes, "pokes")
+
+
+def test_many_pokes_on_the_cpu() -> None:
+    """By CPU time, which other work on the machine moves less."""
+    assert figures("cpu", CPU_POKES, rounds=1)["cpu_ratio"] >= CPU_FLOOR
+
+
+@pytest.mark.gpu
+def test_many_pokes_on_a_gpu() -> None:
+    assert figures("cuda", GPU_POKES, rounds=3)["ratio"] >= GPU_FLOOR
