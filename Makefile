@@ -8,18 +8,21 @@ READY_TF := $(VENV)/.ready-tf
 SUITE ?= reference reference-real
 STORE ?= out/records
 TABLES ?= out/tables
+FIGURES ?= out/figures
+METHOD ?=
+REPORT ?= out/report.html
 DATA ?=
 ARGS ?=
 # More threads than cores slow a shared machine down; set it to use fewer or more.
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 16))" 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tf tables test test-all lint verify benchmark clean
+.PHONY: help setup setup-tf tables report figures heatmap test test-all lint verify benchmark clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
 	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
-	@echo "Options: DATA=folder (your own videos), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), ARGS=\"more options of the bench command\""
+	@echo "Options: DATA=folder (your own videos), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), ARGS=\"more options of the bench command\""
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; try: make PYTHON=python3.12")'
@@ -42,6 +45,20 @@ tables: $(READY) ## evaluate the suites and print their tables; DATA=folder: on 
 	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(TABLES)"; \
 	done
 
+report: $(READY) ## evaluate the suites and write out/report.html: tables, videos, where each number came from
+	@set -e; suites="$(if $(DATA),$(firstword $(SUITE)),$(SUITE))"; for suite in $$suites; do \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS); \
+	done; $(BIN)/bench report $$suites $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(REPORT)"
+
+figures: $(READY) ## evaluate the suites and draw their figures; ARGS="--train FOLDER" adds training curves
+	@set -e; for suite in $(if $(DATA),$(firstword $(SUITE)),$(SUITE)); do \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)"; \
+	  $(BIN)/bench figures $$suite $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(FIGURES)/$$suite" $(ARGS); \
+	done
+
+heatmap: $(READY) ## what follows a pull, in true physics and, with METHOD=name:option=value, in its predictions
+	$(BIN)/bench heatmap oracle $(if $(METHOD),--beside "$(METHOD)") --pokes 50 --out "$(FIGURES)/heatmap" $(ARGS)
+
 test: $(READY) lint ## lint, type check and the quick tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not tf and not browser and not benchmark" $(ARGS)
 
@@ -53,8 +70,9 @@ lint: $(READY) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-verify: $(READY) ## expected against measured for every published sanity value
+verify: $(READY) ## expected against measured for every published sanity value; stored results against what they are made of
 	$(BIN)/bench verify $(ARGS)
+	$(BIN)/bench verify results
 
 benchmark: $(READY) ## speed of each metric against its usual peer, as ratios
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark --benchmark-columns=min,median,rounds -s $(ARGS)

@@ -87,6 +87,81 @@ def tables(
 
 
 @app.command()
+def trace(
+    suite: SuiteArgument,
+    row: Annotated[str, typer.Argument(help="Title, name or record folder of a method.")],
+    column: Annotated[str, typer.Argument(help='Header of a column, such as "PSNR" or "FVD, bias-corrected".')],
+    data: DataOption = None,
+    set_: SetOption = None,
+    store: StoreOption = Path("results/records"),
+    json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Show what one cell of a table was made of: rows, protocol, commit, seeds, hashes, versions, hardware."""
+    from bench.suite import chosen_suite
+    from bench.trace import trace as run
+
+    found = run(chosen_suite(suite, data, (), set_ or [])[0], row, column, store)
+    typer.echo(found.json() if json else found.text())
+
+
+@app.command()
+def audit(
+    pred: Annotated[Path, typer.Argument(help="Folder of predictions: NAME.npz, NAME/ with PNG frames, or videos.")],
+    target: Annotated[Path, typer.Argument(help="Folder of the true videos, with the same names.")],
+    published: Annotated[
+        list[str] | None, typer.Option(help="A published number with its digits, METRIC=VALUE, such as fvd=241.5.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Allowed besides its rounding, as a share: 0.01 is 1 %.")
+    ] = 0.0,
+) -> None:
+    """Compute every metric in every published way, and say which of them gives a published number."""
+    from bench.audit import run_audit
+
+    with progress_bar("audit", "conventions", True) as bar:
+        said = run_audit(pred, target, published or [], tolerance, bar)
+    typer.echo(said)
+
+
+@app.command()
+def report(
+    suite: Annotated[list[str], typer.Argument(help="Names of suites, or .toml files of your own.")],
+    data: DataOption = None,
+    method: MethodsOption = None,
+    set_: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("out/report.html"),
+    clips_by: Annotated[list[str] | None, typer.Option(help="Metrics by which clips are chosen; default: all.")] = None,
+    clips_of: Annotated[str | None, typer.Option(help="Method by whose values clips are ranked; default: all.")] = None,
+    heatmap: Annotated[list[Path] | None, typer.Option(help="A .png or .npz of `bench heatmap` to show.")] = None,
+    limit_mb: Annotated[float, typer.Option(min=0.1, help="Largest size of the file, in 10^6 bytes.")] = 25.0,
+    skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda", to predict the clips shown.')] = None,
+) -> None:
+    """Write one HTML file from the records of suites: tables, videos, and where each number came from."""
+    from bench.distributed import choose_device
+    from bench.report.run import run_report
+
+    with data_bar() as bar:
+        said = run_report(
+            suite,
+            data,
+            method or [],
+            set_ or [],
+            store,
+            out,
+            clips_by=clips_by or [],
+            clips_of=clips_of,
+            heatmaps=heatmap or [],
+            limit_mb=limit_mb,
+            skip_unreadable=skip_unreadable,
+            device=choose_device(device),
+            progress=bar,
+        )
+    typer.echo(said)
+
+
+@app.command()
 def train(
     method: Annotated[str, typer.Argument(help="A trainable method; see `bench trainings`.")],
     recipe: Annotated[str | None, typer.Option(help='Named configuration; default: "small".')] = None,
@@ -119,11 +194,18 @@ def train(
 def weights(
     source: Annotated[Path, typer.Argument(help="A model.safetensors file of a training.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the checkpoint's card, NAME.json, beside the copy.")
+    ] = False,
+    command: Annotated[str | None, typer.Option(help="That trained them, where the file does not say it.")] = None,
 ) -> None:
     """Copy trained weights in half precision, for publication: a quarter of the bytes of a checkpoint or less."""
+    from bench.checkpoint_card import make_card, write_card
     from methods.weights_file import halved
 
     typer.echo(f"{target}: {halved(source, target)} numbers")
+    if card:
+        typer.echo(f"{write_card(make_card(target, command), target.parent)}")
 
 
 @app.command()
@@ -142,8 +224,12 @@ def trainings() -> None:
 @app.command()
 def heatmap(
     method: Annotated[str, typer.Argument(help="A method that takes pokes, as NAME or NAME:option=value.")],
-    image: Annotated[str, typer.Argument(help="A square PNG or JPEG file, or DATASET:CLIP.")],
-    at: Annotated[list[str], typer.Option(help="A place to poke, as x,y in px; give several for several maps.")],
+    image: Annotated[
+        str | None, typer.Argument(help="A square PNG or JPEG file, or DATASET:CLIP; default: four simulated scenes.")
+    ] = None,
+    at: Annotated[
+        list[str] | None, typer.Option(help="A place to poke, as x,y in px; several: several maps. Default: chosen.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The figure, without its ending.")] = Path("out/heatmap"),
     form: Annotated[list[str] | None, typer.Option(help="paper, wrapped, complex; default: all.")] = None,
     beside: Annotated[list[str] | None, typer.Option(help="Further methods, such as oracle, one row each.")] = None,
@@ -159,21 +245,122 @@ def heatmap(
     from bench.distributed import choose_device
     from bench.heatmap_run import run_heatmap
 
-    for line in run_heatmap(
-        [method, *(beside or [])],
-        image,
-        at,
+    with clip_bar("heatmap", True) as bar:
+        lines = run_heatmap(
+            [method, *(beside or [])],
+            image,
+            at or [],
+            out,
+            forms=form,
+            size=size,
+            pokes=pokes,
+            lengths=lengths,
+            longest=longest,
+            shared_scale=shared_scale,
+            insets=insets,
+            device=choose_device(device),
+            progress=bar,
+        )
+    for line in lines:
+        typer.echo(line)
+
+
+@app.command("heatmap-scores")
+def heatmap_scores(
+    method: Annotated[list[str] | None, typer.Argument(help="Methods that take pokes; default: true physics.")] = None,
+    data: Annotated[str, typer.Option(help="A simulated set of true pokes.")] = "sim-pokes",
+    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
+    clips: Annotated[int, typer.Option(min=2, help="Number of scenes.")] = 24,
+    places: Annotated[int, typer.Option(min=1, help="Places in each scene, on different parts.")] = 2,
+    pokes: Annotated[int, typer.Option(min=2, help="Pokes at each place.")] = 50,
+    out: Annotated[Path, typer.Option(help="The table, without its ending.")] = Path("out/heatmap-scores"),
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda".')] = None,
+) -> None:
+    """Measure how well heatmaps show the poked part, over scenes of the simulated world, beside true physics."""
+    from bench.distributed import choose_device
+    from bench.heatmap import Settings
+    from bench.heatmap_scores import Study, markdown, score_methods, summary, write_scores
+
+    study = Study(data, size, clips, places, Settings(pokes=pokes))
+    with clip_bar("heatmap-scores", True) as bar:
+        scores = score_methods(method or [], study, choose_device(device), bar)
+    text = markdown(summary(scores), study)
+    write_scores(scores, text, out)
+    typer.echo(f"{text}\n{out}.md and .csv")
+
+
+@app.command()
+def poke(
+    method: Annotated[
+        list[str] | None, typer.Argument(help="Methods that take pokes, as NAME or NAME:option=value; oracle is added.")
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="A square PNG or JPEG file, or DATASET:CLIP, in place of simulated scenes.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8008,
+    host: Annotated[str, typer.Option(help="Address to serve on; others than this machine's own are open to all.")] = (
+        "127.0.0.1"
+    ),
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the frames, px; default: the methods'.")] = None,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+) -> None:
+    """Serve a local page on which pictures are poked by hand and methods answer."""
+    from bench.distributed import choose_device
+    from bench.poke_page.server import serve
+    from bench.poke_page.session import open_session
+
+    with data_bar() as bar:
+        session = open_session(method or [], image or [], size=size, device=choose_device(device), progress=bar)
+    serve(session, host, port, lambda line: typer.echo(line, err=True))
+
+
+@app.command()
+def figures(
+    suite: SuiteArgument,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="time, fvd, best-of-k, dose, strips, training; default: all that suit.")
+    ] = None,
+    train: Annotated[list[Path] | None, typer.Option(help="Folder of a training; several: in one figure.")] = None,
+    data: DataOption = None,
+    method: MethodsOption = None,
+    set_: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="Folder for the .png and .pdf files.")] = Path("out/figures"),
+    clips: Annotated[int, typer.Option(min=2, help="Clips that are poked again for dose responses.")] = 16,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda".')] = None,
+) -> None:
+    """Draw the figures of a suite: from its records, and strips and dose responses, for which methods predict again."""
+    from bench.distributed import choose_device
+    from bench.figures.run import make_figures
+
+    chosen, opened = _suite(suite, data, method, set_, False)
+    for line in make_figures(
+        chosen,
+        opened,
+        store,
         out,
-        forms=form,
-        size=size,
-        pokes=pokes,
-        lengths=lengths,
-        longest=longest,
-        shared_scale=shared_scale,
-        insets=insets,
+        kinds=kind or [],
+        trainings=train or [],
+        clips=clips,
         device=choose_device(device),
     ):
         typer.echo(line)
+
+
+@app.command()
+def check(
+    method: Annotated[str, typer.Argument(help="A method, as NAME or FILE.py:CLASS, with :option=value,option=value.")],
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the frames, px; default: 64 where admitted.")] = None,
+    data: Annotated[str | None, typer.Option(help="For methods that know certain clips: a data set or folder.")] = None,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+) -> None:
+    """Check that a method keeps to the contract, on small generated clips; exit 1 if an item failed."""
+    from bench.check import run_check
+    from bench.distributed import choose_device
+
+    with data_bar() as bar:
+        if not run_check(method, typer.echo, device=choose_device(device), size=size, data=data, progress=bar):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -202,20 +389,35 @@ def datasets() -> None:
 
 @app.command()
 def verify(
+    results: Annotated[
+        Path | None, typer.Argument(help="Folder of stored results to verify; none: the sanity values.")
+    ] = None,
     module: Annotated[
         Path | None, typer.Option(help="Folder of the TF-Hub I3D module; adds the comparison with the original graph.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Leave out the lengths of clip beyond 16 frames.")] = False,
+    cells: Annotated[int, typer.Option(min=0, help="Of stored results: cells computed again.")] = 1,
+    clips: Annotated[int, typer.Option(min=1, help="Most clips of each of these cells.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="By which cells and clips are drawn.")] = 0,
+    tolerance: Annotated[float, typer.Option(min=0, help="Largest relative difference of a row.")] = 1e-5,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda", to compute cells again.')] = None,
 ) -> None:
-    """Compare every sanity value with what is measured here; exit 1 if one is outside its budget."""
-    from bench.verify import all_checks, run_checks
+    """Compare every sanity value, or every stored result, with what is found here; exit 1 if something is wrong."""
+    from bench.distributed import choose_device
+    from bench.verify import sanity_lines
+    from bench.verify_results import Settings, verify_results
 
-    passed = True
-    for result in run_checks(all_checks(module=module, quick=quick)):
-        typer.echo(result.line())
-        passed &= result.passed
-    typer.echo("all within their budgets" if passed else "NOT all within their budgets")
-    if not passed:
+    faults = 0
+    with data_bar() as bar:
+        if results is None:
+            lines = sanity_lines(module, quick)
+        else:
+            lines = verify_results(results, Settings(cells, seed, clips, tolerance, choose_device(device)), bar)
+        for line, sound in lines:
+            typer.echo(line)
+            faults += not sound
+    typer.echo("nothing is wrong" if not faults else f"{faults} FAULTS")
+    if faults:
         raise typer.Exit(1)
 
 

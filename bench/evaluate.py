@@ -150,7 +150,8 @@ def condition(
     if protocol.tracks is not None:
         tracks = tracks_of(clips, protocol.tracks, protocol.seed, protocol.context, device)
     frames = frames.to(device).float() / 255
-    context, target = frames[:, : protocol.context].contiguous(), frames[:, protocol.context :].contiguous()
+    # Copies: not even in memory does a future frame lie behind the context.
+    context, target = frames[:, : protocol.context].clone(), frames[:, protocol.context :].clone()
     ids = tuple(clip.clip_id for clip in clips)
     shown = Conditioning(context, ids, protocol.horizon, clips[0].frame_rate, poke, tracks)
     return shown.to(device), target

@@ -12,7 +12,8 @@ from bench.protocol import Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Rises when a record of before can no longer be read as it is; `bench/record_versions.py` then gets an upgrade."""
 
 Arrays = dict[str, np.ndarray]
 """Array name -> array. "frame/METRIC" is float64 [N, S, T]; "clip/METRIC" is float64 [N, S], NaN where it is not
@@ -115,7 +116,7 @@ class Record(_Frozen):
         samples: predictions S per clip in the rows: the protocol's K, or 1 for a deterministic method.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     method: MethodFacts
     protocol: Protocol
     protocol_hash: str

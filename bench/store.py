@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from bench.record import SCHEMA_VERSION, ArrayFile, Arrays, LoadedRecord, Record
+from bench.record import ArrayFile, Arrays, LoadedRecord, Record
+from bench.record_versions import upgraded
 from metrics.cache import atomic_path, hash_of, sha256_of
 from metrics.errors import RecordError
 
@@ -78,7 +79,7 @@ class Store:
         """All finished records, in the order of their paths.
 
         Raises:
-            RecordError: one of them is damaged or of an unknown schema version.
+            RecordError: one of them is damaged, or of a newer schema version.
         """
         for path in sorted(self.root.glob("*/*/record.json")):
             yield load_record(path)
@@ -154,18 +155,19 @@ class Store:
 
 
 def load_record(path: Path) -> LoadedRecord:
-    """Reads and checks a record.json and the arrays beside it.
+    """Reads and checks a record.json, of any schema version up to the present one, and the arrays beside it.
 
     Raises:
-        RecordError: not a record, of another schema version, or the arrays are missing or damaged.
+        RecordError: not a record, of a newer schema version, or the arrays are missing or damaged.
     """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} is not a record: {error}. Remove its folder and evaluate again.") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{path}: expected schema version {SCHEMA_VERSION}, found {version}; use a matching release")
+    try:
+        content = upgraded(content)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
     try:
         facts = Record(**content)
     except ValidationError as error:

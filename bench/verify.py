@@ -111,6 +111,12 @@ def all_checks(module: Path | None = None, quick: bool = False) -> list[Check]:
     return checks + (_tensorflow(module) if module is not None else [])
 
 
+def sanity_lines(module: Path | None, quick: bool) -> Iterator[tuple[str, bool]]:
+    """Runs `all_checks`; yields (line for the terminal, whether the value is within its budget)."""
+    for result in run_checks(all_checks(module=module, quick=quick)):
+        yield result.line(), result.passed
+
+
 def closed_form_pair() -> tuple[Tensor, Tensor]:
     """Two videos made by formula, float32 `[1, 10, 3, 64, 64]`, each value k / 255.
 

@@ -56,8 +56,8 @@ class Predictions:
 
     def __init__(self, folder: Path, title: str = "") -> None:
         self.folder = folder
-        self._entries = _entries(folder)
-        lossy = [path.name for path in self._entries.values() if _is_lossy(path)]
+        self._entries = entries(folder)
+        lossy = [path.name for path in self._entries.values() if is_lossy(path)]
         label = title or folder.resolve().name
         notes = "Frames written by another program."
         if lossy:
@@ -106,7 +106,7 @@ class Predictions:
     def _video(self, clip_id: str, samples: int, wanted: tuple[int, int, int]) -> Tensor:
         path = self._entries[clip_id]
         try:
-            video = _read(path)
+            video = read_entry(path)
         except DataError as error:
             raise MethodError(str(error)) from error
         if video.ndim == 4:
@@ -119,11 +119,15 @@ class Predictions:
             )
         if len(video) < samples:
             raise MethodError(f"{path}: expected {samples} samples, found {len(video)}. Write more, or score fewer.")
-        return _unit_range(path, video[:samples]).movedim(-1, -3)
+        return unit_range(path, video[:samples]).movedim(-1, -3)
 
 
-def _entries(folder: Path) -> dict[str, Path]:
-    """Clip id -> entry of `folder`."""
+def entries(folder: Path) -> dict[str, Path]:
+    """Clip id -> entry of `folder`.
+
+    Raises:
+        MethodError: the folder is missing or empty, or an id has two entries.
+    """
     if not folder.is_dir():
         raise MethodError(
             f"{folder}: expected a folder of predictions, found {'a file' if folder.exists() else 'none'}"
@@ -149,7 +153,8 @@ def _content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_lossy(path: Path) -> bool:
+def is_lossy(path: Path) -> bool:
+    """Whether an entry is in a format that does not keep frames as they were."""
     if path.suffix.lower() == ".npz" and path.is_file():
         return False
     try:
@@ -177,8 +182,12 @@ def _stored_samples(path: Path) -> int:
     return len(video) if video.ndim == 5 else 1
 
 
-def _read(path: Path) -> NDArray:
-    """The array of an entry: `[T, H, W, 3]` or `[S, T, H, W, 3]`."""
+def read_entry(path: Path) -> NDArray:
+    """The array of an entry: `[T, H, W, 3]` or `[S, T, H, W, 3]`.
+
+    Raises:
+        DataError: it is missing, damaged or of another layout.
+    """
     if path.is_dir():
         return _read_folder(path)
     if path.suffix.lower() == ".npz":
@@ -231,8 +240,12 @@ def _check_shape(path: Path, video: NDArray, wanted: tuple[int, int, int]) -> No
     raise MethodError(f"{path}: expected {expected}, found {found}. {cure}")
 
 
-def _unit_range(path: Path, video: NDArray) -> Tensor:
-    """float32 in [0, 1] from uint8 or a float array in [0, 1]."""
+def unit_range(path: Path, video: NDArray) -> Tensor:
+    """float32 in [0, 1] from uint8 or a float array in [0, 1].
+
+    Raises:
+        MethodError: another type, or values that are not finite or out of range; `path` is named in the message.
+    """
     if video.dtype == np.uint8:
         return torch.from_numpy(video).float() / 255
     if video.dtype.kind != "f":

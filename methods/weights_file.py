@@ -92,6 +92,19 @@ def load_weights(path: Path | str, method: str) -> WeightsFile:
     return WeightsFile(path, method, content["config"], content["facts"], tensors, sha256_of(path))
 
 
+def read_weights(path: Path | str) -> WeightsFile:
+    """Reads a file that `save_weights` wrote, for whichever method.
+
+    Raises:
+        MethodError: no such file, not a safetensors file, damaged, or written by another program.
+    """
+    path = Path(path)
+    content, tensors = _read(path)
+    if not {"method", "config", "facts"} <= content.keys():
+        raise MethodError(f"{path} does not say which method it belongs to; take a file that `bench train` wrote")
+    return WeightsFile(path, content["method"], content["config"], content["facts"], tensors, sha256_of(path))
+
+
 def halved(source: Path, target: Path) -> int:
     """Writes the tensors of `source` in half precision, with the same method, configuration and facts.
 

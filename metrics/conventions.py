@@ -7,7 +7,7 @@ The first entry of each metric is the one that this package uses everywhere else
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,7 +32,7 @@ from metrics.conventions_fvd import (
     truncated,
     unit_range,
 )
-from metrics.errors import RegistryError
+from metrics.errors import RegistryError, VideoError
 from metrics.lpips import lpips
 from metrics.psnr import PSNR_CAP, mean_psnr, psnr
 from metrics.ssim import ssim
@@ -82,17 +82,38 @@ def compute_all(metric: str, pred: Tensor, target: Tensor) -> dict[str, float]:
         VideoError: as the conventions.
     """
     convention(metric)
-    features: dict[tuple, tuple[Tensor, Tensor]] = {}
-    values = {}
+    compute = _sharing(pred, target)
+    return {entry.name: compute(entry) for entry in CONVENTIONS[metric].values()}
+
+
+def try_all(metric: str, pred: Tensor, target: Tensor) -> Iterator[tuple[Convention, float | VideoError]]:
+    """As `compute_all`, one convention after the other; where one cannot take these videos, the reason.
+
+    Raises:
+        RegistryError: no conventions for `metric`.
+    """
+    convention(metric)
+    compute = _sharing(pred, target)
     for entry in CONVENTIONS[metric].values():
-        if isinstance(entry.compute, FVDRecipe):
-            key = entry.compute.input_key
-            if key not in features:
-                features[key] = entry.compute.features(pred, target)
-            values[entry.name] = entry.compute.distance(*features[key])
-        else:
-            values[entry.name] = entry.compute(pred, target)
-    return values
+        try:
+            yield entry, compute(entry)
+        except VideoError as error:
+            yield entry, error
+
+
+def _sharing(pred: Tensor, target: Tensor) -> Callable[[Convention], float]:
+    """Computes conventions of one pair; FVD conventions share the features of equal network inputs."""
+    features: dict[tuple, tuple[Tensor, Tensor]] = {}
+
+    def compute(entry: Convention) -> float:
+        if not isinstance(entry.compute, FVDRecipe):
+            return entry.compute(pred, target)
+        key = entry.compute.input_key
+        if key not in features:
+            features[key] = entry.compute.features(pred, target)
+        return entry.compute.distance(*features[key])
+
+    return compute
 
 
 _CAPPED = f"; values above {PSNR_CAP:g} dB count as {PSNR_CAP:g}"

@@ -1,162 +1,145 @@
-"""What every registered method must satisfy: shape, range, seeds, independence of batch and order."""
+"""Every registered method passes the conformance kit; networks are untrained, as their training begins with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from bench.evaluate import condition, predict
+from bench.check import data_source
+from bench.evaluate import condition
 from bench.protocol import Protocol
-from methods.interface import Clip, Conditioning, Method, Poke, TruthMethod
+from methods.conformance import check_method
+from methods.conformance.base import Result
+from methods.conformance.clips import generated_clips
+from methods.interface import Clip
 from methods.registry import METHODS, build_method
 from methods.training import TRAININGS
 from methods.weights_file import save_weights
 
-CONTEXT, HORIZON, CLIPS = 2, 4, 3
-OWN_TESTS = {"oracle"}
-"""Methods that answer for their own data alone, and are tested there: the oracle with the simulated world."""
 TRAINED = sorted(TRAININGS)
-SPECS = [
-    *(n for n in METHODS if n != "predictions" and n not in OWN_TESTS and n not in TRAINED),
-    "noisy-truth:sigma=0",
-    "predictions",
-    *TRAINED,
-]
-
-
-@dataclass(frozen=True)
-class Case:
-    method: Method | TruthMethod
-    videos: Tensor
-    tolerance: float = 0.0
-
-    def conditioning(self, rows: list[int]) -> Conditioning:
-        videos = self.videos[rows]
-        poke = Poke(torch.tensor([[20.0, 30.0]]).repeat(CLIPS, 1)[rows], torch.tensor([[3.0, -5.0]] * CLIPS)[rows])
-        times = torch.arange(HORIZON + 1.0)[:, None]
-        tracks = torch.stack([torch.tensor([20.0 + k, 30.0]) + times * 0.5 * (k - 2) for k in range(5)])
-        moved = tracks[None] + torch.arange(float(CLIPS))[rows][:, None, None, None]
-        ids = tuple(f"clip-{row}" for row in rows)
-        return Conditioning(videos[:, :CONTEXT], ids, HORIZON, poke=poke, tracks=moved)
-
-    def predict(self, rows: list[int], samples: int = 2, seed: int = 0) -> Tensor:
-        with torch.no_grad():
-            if isinstance(self.method, TruthMethod):
-                truth = self.videos[rows][:, CONTEXT:]
-                return self.method.predict_from_truth(self.conditioning(rows), truth, samples, seed)
-            return self.method.predict(self.conditioning(rows), samples, seed)
+WEIGHTLESS = [name for name in METHODS if name not in {*TRAINED, "oracle", "predictions"}]
+ALL = {
+    *("card", "prepare", "shape", "type", "finite values", "range", "more context", "samples", "inputs kept"),
+    *("same seed", "batch size", "order of clips", "random state", "threads", "processes"),
+}
+"""Items that apply to every method."""
+NARROWER = {
+    "poking": {"width": 32, "min_side": 32},
+    "ivrnn": {"widths": (16, 16, 16, 16, 16, 32)},
+    "hao": {"width": 4},
+    "savp": {"generator_width": 6, "encoder_width": 8},
+    "srvp": {"filters": 8},
+}
+"""What is smaller here than in the small recipe of a training."""
 
 
 @pytest.fixture(scope="module")
-def weights_files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A weights file of a trained method's smallest recipe, as the training begins with it."""
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The spec of a trained method with the weights that its training begins with."""
     folder = tmp_path_factory.mktemp("weights")
 
-    def made(name: str) -> Path:
+    def made(name: str) -> str:
         path = folder / f"{name}.safetensors"
-        if not path.exists():
-            training = TRAININGS.get(name)
-            names = [key for key, recipe in training.recipes.items() if recipe.data.get("size", 64) == 64]
-            recipe = training.recipes[next(key for key in names if key.startswith("small"))]
-            built = training(recipe.model, seed=1)
-            save_weights(path, built.networks["predictor"].state_dict(), name, recipe.model)
-        return path
+        training = TRAININGS.get(name)
+        names = [key for key, recipe in training.recipes.items() if recipe.data.get("size", 64) == 64]
+        recipe = training.recipes[next(key for key in names if key.startswith("small"))]
+        config = type(recipe.model)(**{**recipe.model.model_dump(), **NARROWER.get(name, {})})
+        save_weights(path, training(config, seed=1).networks["predictor"].state_dict(), name, config)
+        return f"{name}:checkpoint={path}"
 
     return made
 
 
-@pytest.fixture(params=SPECS)
-def case(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    moving_video: Callable[..., np.ndarray],
-    weights_files: Callable[[str], Path],
-) -> Case:
-    frames, spec = CONTEXT + HORIZON, request.param
-    size = 64 if spec in TRAINED else 32
-    made = [moving_video(frames, size, size, dx=1 + row, dy=-row, seed=row) for row in range(CLIPS)]
-    if spec == "predictions":
-        for row, video in enumerate(made):
-            samples = np.stack([video[CONTEXT:], 255 - video[CONTEXT:]])
-            np.savez(tmp_path / f"clip-{row}.npz", video=samples)
-        spec = f"predictions:folder={tmp_path}"
-    # Sums over another batch are rounded otherwise; untrained networks that normalise every map amplify it.
-    tolerance = 2e-3 if spec in TRAINED else 0.0
-    method = build_method(f"{spec}:checkpoint={weights_files(spec)}" if spec in TRAINED else spec)
-    method.prepare(torch.device("cpu"))
-    videos = torch.stack([torch.from_numpy(video) for video in made]).permute(0, 1, 4, 2, 3).float() / 255
-    return Case(method, videos, tolerance)
+def conforms(spec: str, **options) -> dict[str, Result]:
+    """The results by item, after asserting that none failed."""
+    found = list(check_method(lambda: build_method(spec), **options))
+    assert [result.line(16) for result in found if result.verdict == "failed"] == []
+    results = {result.name: result for result in found}
+    assert {name for name, result in results.items() if result.verdict == "passed"} >= ALL
+    return results
 
 
-def test_shape_and_range(case: Case) -> None:
-    prediction = case.predict([0, 1, 2], samples=2)
-    samples = 2 if case.method.card.stochastic else 1
-    assert prediction.shape == (CLIPS, samples, HORIZON, *case.videos.shape[2:])
-    assert prediction.dtype == torch.float32
-    assert torch.isfinite(prediction).all()
-    assert prediction.min() >= 0
-    assert prediction.max() <= 1
+def refused(results: dict[str, Result]) -> set[str]:
+    return {name for name in results if name.startswith(("wrong", "too", "miss")) and results[name].verdict == "passed"}
 
 
-def test_a_clip_does_not_depend_on_its_batch_or_place(case: Case) -> None:
-    together = case.predict([2, 0, 1])
-    for place, row in enumerate([2, 0, 1]):
-        torch.testing.assert_close(case.predict([row])[0], together[place], rtol=0, atol=case.tolerance)
+@pytest.mark.parametrize("spec", [*WEIGHTLESS, "noisy-truth:sigma=0"])
+def test_a_method_without_weights_conforms(spec: str) -> None:
+    results = conforms(spec, size=32)
+    sees_truth = "truth" in build_method(spec).card.inputs
+    assert results["no peek"].verdict == ("not applicable" if sees_truth else "passed")
+    assert results["context"].found.startswith("not declared" if sees_truth else "answers")
 
 
-def test_the_same_seed_gives_the_same_and_another_seed_other_samples(case: Case) -> None:
-    first, again, other = case.predict([0], seed=0), case.predict([0], seed=0), case.predict([0], seed=1)
-    assert torch.equal(first, again)
-    drawn = case.method.card.stochastic and not case.method.card.name.startswith("predictions")
-    assert torch.equal(first, other) != drawn
+@pytest.mark.parametrize(
+    ("name", "control", "faults"),
+    [
+        ("hao", "tracks", {"wrong size", "missing tracks"}),
+        pytest.param("ivrnn", None, {"wrong size", "too few frames"}, marks=pytest.mark.slow),
+        ("poking", "poke", {"wrong size", "missing poke"}),
+        ("savp", None, {"wrong size", "too few frames"}),
+        ("srvp", None, {"wrong size", "too few frames"}),
+    ],
+)
+def test_a_trained_method_conforms(
+    name: str, control: str | None, faults: set[str], untrained: Callable[[str], str]
+) -> None:
+    results = conforms(untrained(name))
+    assert results["no peek"].verdict == "passed"
+    assert refused(results) == faults
+    for signal in ("poke", "tracks"):
+        assert results[signal].found.startswith("answers" if signal == control else "not declared: equal bits")
 
 
-def test_a_sample_does_not_depend_on_how_many_are_drawn(case: Case) -> None:
-    one, two = (case.predict([0], samples=samples)[:, 0] for samples in (1, 2))
-    torch.testing.assert_close(one, two, rtol=0, atol=case.tolerance)
+def test_the_matrix_names_every_trained_method() -> None:
+    assert set(NARROWER) == set(TRAINED)
 
 
-def test_no_future_frame_can_leak(case: Case) -> None:
-    """The harness's own path from clips to a prediction, with other frames after x0."""
-    if isinstance(case.method, TruthMethod):
-        pytest.skip("a reference row that is shown the truth")
-    size = case.videos.shape[-1]
-    protocol = Protocol(dataset="d", size=size, context=CONTEXT, horizon=HORIZON, metrics=("psnr",))
-    found = []
-    for changed in (False, True):
-        frames = (case.videos * 255).round().byte()
-        if changed:
-            frames[:, CONTEXT:] = 255 - frames[:, CONTEXT:]
-        clips = [Clip(video, f"clip-{row}", "s", 10.0) for row, video in enumerate(frames)]
-        conditioning, truth = condition(clips, protocol, torch.device("cpu"))
-        given = case.conditioning([0, 1, 2])
-        conditioning = replace(conditioning, poke=given.poke, tracks=given.tracks)
-        found.append(predict(case.method, conditioning, truth, 1, 0))
-    assert torch.equal(*found)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_predictions_on_disk_conform(samples: int, tmp_path: Path) -> None:
+    for clip in generated_clips(32, 1, 10):
+        video = clip.frames[1:].permute(0, 2, 3, 1).numpy()
+        np.savez(tmp_path / f"{clip.clip_id}.npz", video=np.stack([video // (k + 1) for k in range(samples)]))
+    results = conforms(f"predictions:folder={tmp_path}", size=32)
+    found_by_id = {"other horizon", "other size", "clip ids", "context", "tracks"}
+    assert {results[name].verdict for name in found_by_id} == {"not applicable"}
+    assert results["no peek"].verdict == "passed"
 
 
-def test_samples_differ_if_the_card_says_so(case: Case) -> None:
-    prediction = case.predict([0], samples=2)
-    if case.method.card.stochastic:
-        assert not torch.equal(prediction[:, 0], prediction[:, 1])
-    else:
-        assert prediction.shape[1] == 1
+@pytest.mark.slow
+def test_the_oracle_conforms_on_its_own_clips() -> None:
+    results = conforms("oracle", source=data_source("sim-pokes"))
+    assert refused(results) == {"wrong size", "wrong horizon", "missing poke"}
+    assert results["poke"].found == "answers another displacement"
+    assert results["zero poke"].verdict == "measured"
 
 
-def test_the_input_is_left_as_it_was(case: Case) -> None:
-    before = case.videos.clone()
-    case.predict([0, 1, 2])
-    assert torch.equal(case.videos, before)
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_harness_shows_no_future_frame(count: int) -> None:
+    """Neither in the tensors of a conditioning nor in the memory behind them; the kit's own clips come another way."""
+    clips = generated_clips(32, 2, 10)[:count]
+    protocol = Protocol(dataset="d", size=32, context=2, horizon=10, metrics=("psnr",))
+    others = [Clip(torch.cat([c.frames[:2], 255 - c.frames[2:]]), c.clip_id, c.source, 10.0) for c in clips]
+    one, another = (condition(list(shown), protocol, torch.device("cpu")) for shown in (clips, others))
+    assert torch.equal(one[0].context, another[0].context)
+    assert not torch.equal(one[1], another[1])
+    assert one[0].context.untyped_storage().nbytes() == one[0].context.numel() * 4
 
 
-def test_the_card_is_filled(case: Case) -> None:
-    card = case.method.card
-    assert card.title
-    assert card.revision
-    assert card.notes
+@pytest.mark.parametrize("name", [*METHODS])
+def test_a_registered_method_has_a_summary(name: str) -> None:
+    assert METHODS.summary(name)
+
+
+@pytest.mark.parametrize("name", WEIGHTLESS)
+def test_the_card_has_notes(name: str) -> None:
+    assert build_method(name).card.notes
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_card_of_a_trained_method_has_notes(name: str, untrained: Callable[[str], str]) -> None:
+    assert build_method(untrained(name)).card.notes

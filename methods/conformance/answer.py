@@ -1,0 +1,176 @@
+"""Items on the form of a prediction, and on what can be asked for."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from methods.conformance.base import Check, Result
+from methods.conformance.outcome import Caught, check_shape, described, difference
+from methods.conformance.subject import Subject
+
+RANGE_SLACK = 1e-6
+"""How far outside [0, 1] rounding may push a value."""
+
+
+class Prepares(Check):
+    """`prepare` returns, and the method is ready."""
+
+    name = "prepare"
+    essential = True
+
+    def run(self, subject: Subject) -> Result:
+        started = time.perf_counter()
+        with Caught() as caught:
+            subject.method.prepare(subject.device)
+        if caught.error is not None:
+            return self.failed(
+                f"prepare on {subject.device}", described(caught.error), "Correct `prepare`, or its options."
+            )
+        return self.passed(f"ready on {subject.device} after {time.perf_counter() - started:.2g} s")
+
+
+class Shape(Check):
+    """A prediction has the shape that the harness asks for."""
+
+    name = "shape"
+    essential = True
+
+    def run(self, subject: Subject) -> Result:
+        check_shape(subject.first, subject.shape)
+        return self.passed(f"[B, S, T, 3, H, W] = {list(subject.shape)}")
+
+
+class Type(Check):
+    """A prediction is floating point."""
+
+    name = "type"
+    essential = True
+
+    def run(self, subject: Subject) -> Result:
+        value = subject.first.value
+        if not value.is_floating_point():
+            return self.failed("a floating point tensor", f"{value.dtype}", "Divide by 255 and return float32.")
+        return self.passed(f"{value.dtype}")
+
+
+class Finite(Check):
+    """No value is NaN or infinite."""
+
+    name = "finite values"
+    essential = True
+
+    def run(self, subject: Subject) -> Result:
+        bad = ~torch.isfinite(subject.first.value)
+        if bool(bad.any()):
+            count = f"{int(bad.sum())} of {bad.numel()} values NaN or infinite"
+            return self.failed("finite values", count, "Look for divisions by zero, roots and logarithms.")
+        return self.passed("all values are finite")
+
+
+class Range(Check):
+    """All values are in [0, 1]."""
+
+    name = "range"
+
+    def run(self, subject: Subject) -> Result:
+        value = subject.first.value
+        low, high = float(value.min()), float(value.max())
+        found = f"[{low:.4g}, {high:.4g}]"
+        if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+            cure = "Divide by 255." if high > 2 else "Map [-1, 1] to [0, 1]." if low < -0.5 else "Use clamp(0, 1)."
+            return self.failed("values in [0, 1]", found, cure)
+        return self.passed(f"values in {found}")
+
+
+class OtherHorizon(Check):
+    """Another number of frames can be asked for, unless the card says otherwise."""
+
+    name = "other horizon"
+
+    def excuse(self, subject: Subject) -> str:
+        if subject.goes_by_id:
+            return "what it shows is found by clip id, with one number of frames"
+        if subject.card.horizons is not None and len(subject.card.horizons) == 1:
+            return f"its card admits {subject.horizon} frames alone"
+        return ""
+
+    def run(self, subject: Subject) -> Result:
+        other = min((subject.card.horizons or {subject.horizon + 2}) - {subject.horizon})
+        subject.predict(subject.shown(horizon=other).select([0]))
+        return self.passed(f"predicts {other} frames, as well as {subject.horizon}")
+
+
+class OtherSize(Check):
+    """Frames of another admitted size can be predicted."""
+
+    name = "other size"
+
+    def excuse(self, subject: Subject) -> str:
+        if subject.goes_by_id:
+            return "what it shows is found by clip id"
+        if subject.card.sizes is not None and len(subject.card.sizes) == 1:
+            return f"its card admits {subject.size} px alone"
+        return ""
+
+    def run(self, subject: Subject) -> Result:
+        others = (subject.card.sizes or {subject.size // 2, subject.size * 3 // 2}) - {subject.size}
+        near = sorted(others, key=lambda size: (abs(size - subject.size), size))[:2]
+        for size in near:
+            subject.predict(subject.shown(size=size).select([0]))
+        return self.passed(f"predicts {' and '.join(map(str, near))} px, as well as {subject.size} px")
+
+
+class MoreContext(Check):
+    """More context frames than the method needs do no harm."""
+
+    name = "more context"
+
+    def run(self, subject: Subject) -> Result:
+        more = subject.context + 1
+        subject.predict(subject.shown(context=more).select([0]))
+        return self.passed(f"predicts from {more} context frames, as well as {subject.context}")
+
+
+class Samples(Check):
+    """A deterministic method returns one sample; those of a stochastic one differ, however many are drawn."""
+
+    name = "samples"
+
+    def run(self, subject: Subject) -> Result:
+        if not subject.card.stochastic:
+            subject.predict(subject.one(), samples=3)
+            return self.passed("one sample, however many are asked for")
+        drawn = subject.prediction[:1]
+        if torch.equal(drawn[:, 0], drawn[:, 1]):
+            return self.failed(
+                "samples that differ", "two equal ones", "Draw anew for each sample, or set stochastic=False."
+            )
+        alone = subject.predict(subject.one(), samples=1)
+        moved = difference(alone[:, 0], drawn[:, 0])
+        if moved > subject.tolerance:
+            return self.failed(
+                f"the first sample within {subject.tolerance:.1e}, however many are drawn",
+                f"a difference of {moved:.2g}",
+                "Draw all numbers of a sample before those of the next.",
+            )
+        return self.passed(f"samples differ; the first is the same when it is drawn alone (to {moved:.1e})")
+
+
+class InputsKept(Check):
+    """The inputs are left as they were."""
+
+    name = "inputs kept"
+
+    def run(self, subject: Subject) -> Result:
+        written = subject.first.written
+        if written:
+            return self.failed("inputs as they were", f"{', '.join(written)} changed", "Work on a copy: x.clone().")
+        return self.passed("no input is written to")
+
+
+CHECKS: tuple[type[Check], ...] = (
+    *(Prepares, Shape, Type, Finite, Range),
+    *(OtherHorizon, OtherSize, MoreContext, Samples, InputsKept),
+)
