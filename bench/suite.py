@@ -23,6 +23,11 @@ from metrics.cache import atomic_path
 from metrics.errors import ProtocolError, RecordError
 
 
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = "results/"
+"""How the suites that come with the program name files of `results/`, from wherever the program is run."""
+
+
 class Suite(BaseModel):
     """One table: a protocol and the methods on it.
 
@@ -72,6 +77,8 @@ def load_suite(name_or_path: str, overrides: dict[str, Any] | None = None) -> Su
     except tomllib.TOMLDecodeError as error:
         raise ProtocolError(f"suite {name_or_path} is not valid TOML: {error}") from error
     content["protocol"] = {**content.get("protocol", {}), **(overrides or {})}
+    if name_or_path in suite_names():
+        content["methods"] = [spec.replace(f"={PUBLISHED}", f"={ROOT / PUBLISHED}/") for spec in content["methods"]]
     try:
         return Suite(name=name, **content)
     except (ValidationError, TypeError) as error:

@@ -117,6 +117,7 @@ class PokingConfig(NetworkConfig):
         reconstruction_weight, trajectory_weight: on the video losses.
         motion_weight: on the error of the "warp" decoder's flow in the last frame, against the flow of the data that
             pokes are drawn from; 0: it learns from pictures alone.
+        poke_weight: on that error at the poked point alone.
         gan: whether there are discriminators.
         gan_start: iterations before they begin; counted from the second stage on where there are two.
         horizon: frames that the temporal discriminator is built for.
@@ -140,6 +141,7 @@ class PokingConfig(NetworkConfig):
     reconstruction_weight: float = Field(5.0, ge=0)
     trajectory_weight: float = Field(0.1, ge=0)
     motion_weight: float = Field(0.0, ge=0)
+    poke_weight: float = Field(0.0, ge=0)
     gan: bool = True
     gan_start: int = Field(4000, ge=0)
     horizon: int = Field(10, ge=2)
@@ -158,6 +160,7 @@ class PokingConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _motion_has_a_flow(self) -> PokingConfig:
-        if self.motion_weight and self.decoder != "warp":
-            raise ValueError("motion_weight is for decoder 'warp'; the paper's decoder gives no flow")
+        if (self.motion_weight or self.poke_weight) and self.decoder != "warp":
+            name = "motion_weight" if self.motion_weight else "poke_weight"
+            raise ValueError(f"{name} is for decoder 'warp'; the paper's decoder gives no flow")
         return self

@@ -104,9 +104,9 @@ def _against(motion: Tensor, displacement: Tensor) -> Tensor:
     return -torch.stack([real * x - imaginary * y, real * y + imaginary * x], dim=1)
 
 
-def strongest(poke: Poke) -> Tensor:
-    """The displacement of each clip's poke, `[B, 2]`, px: the longest of several."""
+def strongest_poke(poke: Poke) -> Poke:
+    """One poke `[B, 2]` for each clip: the longest of several."""
     if poke.displacement.ndim == 2:
-        return poke.displacement
-    longest = torch.linalg.vector_norm(poke.displacement, dim=-1).argmax(1)
-    return poke.displacement.gather(1, longest[:, None, None].expand(-1, 1, 2))[:, 0]
+        return poke
+    longest = torch.linalg.vector_norm(poke.displacement, dim=-1).argmax(1)[:, None, None].expand(-1, 1, 2)
+    return Poke(*(given.gather(1, longest)[:, 0] for given in (poke.location, poke.displacement)))

@@ -97,3 +97,23 @@ def motion_error(found: Tensor, truth: Tensor, moving: float = MOVING) -> Tensor
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     means = [(error * mask).sum() / mask.sum().clamp(min=1) for mask in (moves & inside, ~moves & inside)]
     return means[0] + means[1]
+
+
+def poke_error(found: Tensor, truth: Tensor, location: Tensor) -> Tensor:
+    """How far the flow of a last frame is from the true motion of the poked point, a scalar, px.
+
+    The poked point l is at l + D(l) in the last frame, so what is found there is to lead back by -D(l). `motion_error`
+    has this point among all that move; here it counts by itself, since it is the one that was asked for.
+
+    Args:
+        found: `[B, 2, H, W]`: from the last frame back to x0, px.
+        truth: `[B, 2, H, W]`: D, from x0 to the last frame, px.
+        location: `[B, 2]`: l, (x, y) in px, rounded to whole pixels.
+    """
+    height, width = truth.shape[-2:]
+    x, y = location.round().long().unbind(1)
+    motion = full(truth)[torch.arange(len(truth), device=truth.device), :, y, x]
+    place = torch.stack([x, y], dim=1) + motion
+    grid = place * (2 / place.new_tensor([width - 1, height - 1])) - 1
+    there = F.grid_sample(full(found), grid[:, None, None], padding_mode="border", align_corners=True)[:, :, 0, 0]
+    return (there + motion).abs().sum(1).mean()

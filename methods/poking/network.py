@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from methods.interface import Poke
 from methods.poking.config import NetworkConfig
-from methods.poking.decoders import WarpDecoder, decoder, strongest
+from methods.poking.decoders import WarpDecoder, decoder, strongest_poke
 from methods.poking.layers import Convolution, Residual
 from methods.poking.poke_encoders import poke_encoder
 from methods.poking.predictor import Convolutions, Predictor, strengths
@@ -86,7 +86,7 @@ class PokingNetwork(nn.Module):
             return self.dec(states)
         clips = torch.arange(len(states[0]), device=x0.device) if rows is None else rows
         clips = clips.remainder(len(x0))
-        displacement = strongest(poke).index_select(0, clips)
+        displacement = strongest_poke(poke).displacement.index_select(0, clips)
         return self.dec.moved(states, x0.index_select(0, clips), displacement)
 
     def forward(self, x0: Tensor, poke: Poke, horizon: int) -> Tensor:

@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
 """1,026,723 parameters, for a CPU. Early maps of VGG-16 on three frames a clip, no discriminators, a rate that falls to
 zero at the end."""
 
-PLUS: dict[str, Any] = {"poke_encoder": "plus", "decoder": "warp", "motion_weight": 0.2}
+PLUS: dict[str, Any] = {"poke_encoder": "plus", "decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3}
 """The variant whose response depends on how far one pokes, and that leaves alone what does not move. It also learns
 from the flow that the pokes of training are drawn from."""
 

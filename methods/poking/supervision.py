@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from methods.poking.config import PokingConfig
-from methods.poking.decoders import WarpDecoder, strongest
-from methods.poking.losses import motion_error, norm_trajectory, squared_trajectory
+from methods.poking.decoders import WarpDecoder, strongest_poke
+from methods.poking.losses import motion_error, norm_trajectory, poke_error, squared_trajectory
 from methods.poking.network import PokingNetwork
 from methods.poking.perceptual import Perceptual, distance
 from methods.training import TrainingBatch
@@ -85,16 +85,21 @@ class Supervision:
                 targets = self.network.encode(truth)
             found = norm_trajectory(states, targets, horizon) if sums else squared_trajectory(states, targets)
             loss = loss + config.trajectory_weight * record("trajectory", found)
-        if config.motion_weight:
-            loss = loss + config.motion_weight * record("motion", self._motion(part, states))
+        if config.motion_weight or config.poke_weight:
+            found, true_flow, location = self._motion(part, states)
+            if config.motion_weight:
+                loss = loss + config.motion_weight * record("motion", motion_error(found, true_flow))
+            if config.poke_weight:
+                loss = loss + config.poke_weight * record("poke", poke_error(found, true_flow, location))
         return record("dynamics", loss)
 
-    def _motion(self, part: TrainingBatch, states: list[Tensor]) -> Tensor:
-        """The error of the decoder's flow in the last frame."""
+    def _motion(self, part: TrainingBatch, states: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The decoder's flow in the last frame, the true flow to it, and the place of the poke."""
         if part.flow is None or part.poke is None or not isinstance(self.network.dec, WarpDecoder):
-            raise MethodError("poking: motion_weight needs clips with flow, and decoder 'warp'")
+            raise MethodError("poking: motion_weight and poke_weight need clips with flow, and decoder 'warp'")
         last = [state[-len(part) :] for state in states]
-        return motion_error(self.network.dec.flow(last, strongest(part.poke)), part.flow)
+        poke = strongest_poke(part.poke)
+        return self.network.dec.flow(last, poke.displacement), part.flow, poke.location
 
     def _distance(self, images: Tensor, truth: Tensor) -> Tensor:
         perceptual = self.perceptual(images.device)

@@ -13,7 +13,7 @@ def test_every_field_changes_the_hash():
     changed = {
         "dataset": "b", "size": 128, "context": 1, "horizon": 12, "frame_rate": 5.0, "clips": 3, "clips_per_source": 2,
         "samples": 4, "quantise": "round", "metrics": ("psnr",), "mode": "fast", "min_clips": 20, "seed": 1,
-        "poke": PokeRule(), "tracks": TrackRule(), "flow": "farneback", "tracker": "dis",
+        "poke": PokeRule(), "tracks": TrackRule(), "flow": "farneback", "tracker": "dis", "anchored": True,
     }  # fmt: skip
     assert set(changed) == set(Protocol.model_fields)
     hashes = {base.hash, *(base.model_copy(update={key: value}).hash for key, value in changed.items())}

@@ -8,8 +8,8 @@ import torch
 from methods.baselines import backward_warp
 from methods.interface import Poke
 from methods.poking.config import PokingConfig
-from methods.poking.decoders import WarpDecoder, strongest
-from methods.poking.losses import motion_error
+from methods.poking.decoders import WarpDecoder, strongest_poke
+from methods.poking.losses import motion_error, poke_error
 from methods.poking.network import PokingNetwork
 
 SIDE, HORIZON = 32, 3
@@ -82,8 +82,8 @@ def test_images_are_drawn_as_by_the_paper() -> None:
 
 def test_the_longest_of_several_pokes_counts() -> None:
     several = Poke(torch.zeros(2, 2, 2), torch.tensor([[[3.0, 4.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, -2.0]]]))
-    assert strongest(several).tolist() == [[3.0, 4.0], [0.0, -2.0]]
-    assert strongest(poke((0.0, 2.0))).tolist() == [[0.0, 2.0]]
+    assert strongest_poke(several).displacement.tolist() == [[3.0, 4.0], [0.0, -2.0]]
+    assert strongest_poke(poke((0.0, 2.0))).displacement.tolist() == [[0.0, 2.0]]
 
 
 def test_the_motion_error_by_hand() -> None:
@@ -111,7 +111,7 @@ def test_the_motion_loss_teaches_the_flow() -> None:
     errors = []
     for _ in range(25):
         states = made.rollout(made.encode(x0), made.encode_poke(given), HORIZON)
-        loss = motion_error(made.dec.flow([state[-2:] for state in states], strongest(given)), truth)
+        loss = motion_error(made.dec.flow([state[-2:] for state in states], strongest_poke(given).displacement), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -123,3 +123,17 @@ def test_the_motion_loss_teaches_the_flow() -> None:
 def test_a_motion_loss_needs_a_flow() -> None:
     with pytest.raises(ValueError, match="motion_weight is for decoder 'warp'"):
         PokingConfig(motion_weight=0.1)
+    with pytest.raises(ValueError, match="poke_weight is for decoder 'warp'"):
+        PokingConfig(poke_weight=0.1)
+
+
+def test_the_poke_loss_looks_at_the_poked_point_where_it_ends() -> None:
+    """Wanted are (-3, 1) at (7, 3) and (0, 0) at (2, 2); found, a ramp and a constant."""
+    truth = torch.zeros(2, 2, 8, 9)
+    truth[0, :, 4, 4] = torch.tensor([3.0, -1.0])
+    found = torch.zeros(2, 2, 8, 9)
+    found[0, 0], found[0, 1] = -torch.arange(9).float(), 0.5
+    found[1, 0] = 0.25
+    places = torch.tensor([[4.0, 4.0], [2.0, 2.0]])
+    assert poke_error(found, truth, places).item() == pytest.approx((abs(-7 + 3) + abs(0.5 - 1) + 0.25) / 2)
+    assert poke_error(-truth.new_tensor([3.0, -1.0])[:, None, None].expand(1, 2, 8, 9), truth[:1], places[:1]) == 0
