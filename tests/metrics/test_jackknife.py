@@ -173,7 +173,7 @@ def sampled_scores(n: int, m: int, repeats: int) -> tuple[Array, Array, Array, f
     return values, errors, corrected, truth
 
 
-@pytest.mark.parametrize(("n", "m"), [(60, 60), (60, 110)])
+@pytest.mark.parametrize(("n", "m"), [(60, 60), pytest.param(60, 110, marks=pytest.mark.slow)])
 def test_error_and_bias_of_the_distance_agree_with_repeated_sampling(n: int, m: int) -> None:
     """Means over 150 samples, so chance moves them by a few per cent; the seed is fixed."""
     values, errors, corrected, truth = sampled_scores(n, m, 150)
