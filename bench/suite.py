@@ -22,7 +22,6 @@ from methods.registry import build_method
 from metrics.cache import atomic_path
 from metrics.errors import ProtocolError, RecordError
 
-
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = "results/"
 """How the suites that come with the program name files of `results/`, from wherever the program is run."""
