@@ -10,7 +10,8 @@ the prediction shows it, if the prediction is any good. So two flows are measure
 
 and at each pixel that one counts which explains the prediction better: whose first frame, moved along it, differs less
 from the prediction in the neighbourhood. Between equals the shorter motion counts. A copy of x0 then moves by exactly
-nothing, and the truth exactly by D; everything between is measured from the nearer of the two.
+nothing, and the truth exactly by D; everything between is measured from the nearer of the two. This is for answers to
+the poke that the truth answers. For other pokes the truth would pull towards itself, so those are measured from x0.
 """
 
 from __future__ import annotations

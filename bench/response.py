@@ -113,12 +113,17 @@ class ControlScorer:
         def measure(video: Tensor) -> Tensor:
             return meter.measure(conditioning.x0, video, target[:, -1], flow).to(target.device)
 
+        def from_x0(video: Tensor) -> Tensor:
+            """For further pokes, of which the data know no true answer, and for what is compared with them."""
+            return meter.from_x0(conditioning.x0, video).to(target.device)
+
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         coarse = []
         for sample in range(pred.shape[1]):
             measured = measure(pred[:, sample])
-            by_factor = {factor: measure(video[:, sample]) for factor, video in others.items()}
-            by_factor[1.0] = measured
+            by_factor = {factor: from_x0(video[:, sample]) for factor, video in others.items()}
+            if "doses" in self._needs:
+                by_factor[1.0] = from_x0(pred[:, sample]) if meter.anchored else measured
             point = poke.location[:, None]
             response = Response(
                 pred=pred[:, sample],
@@ -135,7 +140,7 @@ class ControlScorer:
                     else None
                 ),
                 still=by_factor.get(0.0),
-                beside=None if aside is None else measure(aside[:, sample]),
+                beside=None if aside is None else from_x0(aside[:, sample]),
                 on_object=truth.on_object.to(target.device),
             )
             for name, metric in self.metrics.items():

@@ -88,12 +88,14 @@ class ControlMetric(ABC):
         """float64 `[B]`."""
 
 
-def _card(name: str, title: str, convention: str, unit: str = "px", higher_is_better: bool = False) -> MetricCard:
+def _card(
+    name: str, title: str, convention: str, unit: str = "px", higher_is_better: bool = False, version: int = VERSION
+) -> MetricCard:
     return MetricCard(
         name=name,
         title=title,
         kind="clip",
-        version=VERSION,
+        version=version,
         convention=convention,
         higher_is_better=higher_is_better,
         bounds=(None, None),
@@ -159,9 +161,10 @@ class DoseSlope(ControlMetric):
         "dose_slope",
         "Dose-response slope",
         f"least-squares slope of the motion along the poke against its length, for the poke times {DOSES}; 1 is "
-        "perfect, 0 takes no notice of the length",
+        "perfect, 0 takes no notice of the length; measured from x0 alone",
         "",
         higher_is_better=True,
+        version=2,
     )
     needs = frozenset({"doses"})
 
@@ -202,9 +205,10 @@ class ZeroStillness(ControlMetric):
     card = _card(
         "zero_stillness",
         "Still at zero poke",
-        f"share of pixels that move by at most {MOVING} px under a poke of no length",
+        f"share of pixels that move by at most {MOVING} px under a poke of no length; measured from x0 alone",
         "",
         higher_is_better=True,
+        version=2,
     )
     needs = frozenset({"still"})
 
@@ -220,9 +224,10 @@ class BesideStillness(ControlMetric):
     card = _card(
         "beside_stillness",
         "Still at poke beside",
-        f"share of pixels that move by at most {MOVING} px under a poke beside the object",
+        f"share of pixels that move by at most {MOVING} px under a poke beside the object; measured from x0 alone",
         "",
         higher_is_better=True,
+        version=2,
     )
     needs = frozenset({"beside"})
 

@@ -47,11 +47,15 @@ class Asked:
         """Bool `[B]`: whether the poke of a clip is beside the object, as far as the clip knows its parts."""
         return ~on_object(self.clips, self.shown.poke)
 
+    def from_x0(self, video: Tensor) -> Tensor:
+        """As `motion`, measured from x0 alone: for pokes of which the data know no true answer."""
+        return self.meter.from_x0(self.shown.x0, video).cpu()
+
     def motion(self, video: Tensor) -> Tensor:
         """The flow from x0 to the last frame of `video` `[B, T, 3, H, W]`, float32 `[B, 2, H, W]`, px, on the CPU."""
         flows = [clip.flow for clip in self.clips if clip.flow is not None]
         if not self.meter.anchored or len(flows) < len(self.clips):
-            return self.meter.from_x0(self.shown.x0, video).cpu()
+            return self.from_x0(video)
         return self.meter.measure(self.shown.x0, video, self.target[:, -1], torch.stack(flows)).cpu()
 
 

@@ -82,7 +82,7 @@ def responses(method: AnyMethod, given: Asked, doses: Tensor) -> np.ndarray:
         if isinstance(method, AnswersExactly):
             motion = method.exact_answer(shown).displacement.cpu()
         else:
-            motion = flow_at(given.motion(given.answer(method, shown)), location[:, None].cpu())[:, 0]
+            motion = flow_at(given.from_x0(given.answer(method, shown)), location[:, None].cpu())[:, 0]
         along = response_along(motion, headed)
         found.append(torch.where(given.beside(), torch.nan, along))
     return torch.stack(found, 1).numpy()

@@ -117,7 +117,7 @@ def _blocks(method: AnyMethod, given: Asked) -> list[list[Strip]]:
     for label, question in questions:
         shown = given.shown if question is None else replace(given.shown, poke=question)
         video = given.answer(method, shown)
-        motion = given.motion(video)
+        motion = given.motion(video) if question is None or question is poke else given.from_x0(video)
         for k, block in enumerate(blocks):
             block.append(Strip(label, given.shown.x0[k].cpu(), video[k].cpu(), motion[k], *_pokes(question, k)))
     return blocks
