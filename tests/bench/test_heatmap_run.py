@@ -56,6 +56,7 @@ def test_an_image_file(tmp_path: Path, poking: str) -> None:
     assert (tmp_path / "out" / "map.png").exists()
 
 
+@pytest.mark.slow
 def test_a_clip_of_a_data_set_is_scored_by_its_parts(tmp_path: Path, poking: str) -> None:
     image = "sim-pokes:sim-pokes-00008-orchid@000"
     lines = run_heatmap([poking], image, ["34,20"], tmp_path / "map", **{**OPTIONS, "forms": ["complex"]})

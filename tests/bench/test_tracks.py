@@ -178,6 +178,7 @@ def _errors(kind: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return still, exact_error, error
 
 
+@pytest.mark.slow
 def test_the_table_of_errors() -> None:
     from bench.track_quality import RULES, track_error_table
 

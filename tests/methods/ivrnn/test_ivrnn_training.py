@@ -40,7 +40,9 @@ def test_it_is_a_registered_training() -> None:
     assert training_fault(IVRNNTraining) == ""
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [variant if variant == "flat" else pytest.param(variant, marks=pytest.mark.slow) for variant in VARIANTS]
+)
 def test_a_step_moves_every_parameter(variant: Variant) -> None:
     training = IVRNNTraining(config(variant), seed=0)
     before = [parameter.detach().clone() for parameter in training.network.parameters()]
