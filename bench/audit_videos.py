@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.text import some
 from methods.predictions import entries, is_lossy, read_entry, unit_range
 from metrics.errors import DataError
 
@@ -46,7 +47,7 @@ def read_videos(pred: Path, target: Path) -> Videos:
     found, truth = entries(pred), entries(target)
     alone = {pred: sorted(found.keys() - truth.keys()), target: sorted(truth.keys() - found.keys())}
     if any(alone.values()):
-        parts = [f"{len(names)} only in {folder} ({_some(names)})" for folder, names in alone.items() if names]
+        parts = [f"{len(names)} only in {folder} ({some(names, NAMED)})" for folder, names in alone.items() if names]
         raise DataError(f"each prediction needs a target of its name and each target a prediction: {', '.join(parts)}")
     clip_ids = tuple(sorted(found))
     videos = {
@@ -68,8 +69,8 @@ def read_videos(pred: Path, target: Path) -> Videos:
         lossy = [path.name for path in paths.values() if is_lossy(path)]
         if lossy:
             notes.append(
-                f"{folder}: {len(lossy)} of {len(paths)} entries are in a lossy format ({_some(lossy)}), which moves "
-                "every metric. A number is reproduced from PNG frames or .npz files."
+                f"{folder}: {len(lossy)} of {len(paths)} entries are in a lossy format ({some(lossy, NAMED)}), which "
+                "moves every metric. A number is reproduced from PNG frames or .npz files."
             )
     return Videos(clip_ids, videos[pred], videos[target], tuple(notes))
 
@@ -97,8 +98,3 @@ def _stacked(paths: Sequence[Path]) -> Tensor:
 def sizes(video: Tensor) -> tuple[int, int, int]:
     """Frames, height, width of `[N, T, 3, H, W]`."""
     return video.shape[1], video.shape[3], video.shape[4]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

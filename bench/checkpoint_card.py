@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.text import faults
 from methods.weights_file import WeightsFile, read_weights
 from metrics.cache import atomic_path, sha256_of
 from metrics.errors import MethodError, RecordError
@@ -87,7 +88,8 @@ def make_card(file: Path, command: str | None = None) -> CheckpointCard:
             }
         )
     except ValidationError as error:
-        raise MethodError(f"{file}: a checkpoint's card cannot be made of what is in it: {_readable(error)}") from error
+        what = faults(error, "card")
+        raise MethodError(f"{file}: a checkpoint's card cannot be made of what is in it: {what}") from error
 
 
 def write_card(card: CheckpointCard, folder: Path) -> Path:
@@ -110,7 +112,7 @@ def load_card(path: Path) -> CheckpointCard:
             raise RecordError(f"{path} is not a checkpoint's card: expected an object; write it again")
         return CheckpointCard(**content)
     except (OSError, ValueError) as error:  # a ValidationError is a ValueError
-        what = _readable(error) if isinstance(error, ValidationError) else str(error)
+        what = faults(error, "card") if isinstance(error, ValidationError) else str(error)
         raise RecordError(f"{path} is not a checkpoint's card: {what}") from error
 
 
@@ -164,7 +166,3 @@ def _own_facts(found: WeightsFile) -> dict[str, Any]:
     """What the tensors themselves say."""
     kinds = sorted({str(value.dtype).removeprefix("torch.") for value in found.tensors.values()})
     return {"stored": ", ".join(kinds), "parameters": sum(value.numel() for value in found.tensors.values())}
-
-
-def _readable(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.record import LoadedRecord, Record
+from bench.text import some
 from metrics.errors import ProtocolError
 
 SHOWN = 3
@@ -39,7 +40,8 @@ def differences(first: Record, other: Record) -> Iterator[str]:
         yield f"their data differ, {names}"
     elif first.clip_ids != other.clip_ids:
         alone = sorted(set(first.clip_ids) ^ set(other.clip_ids))
-        yield f"their clips differ, {len(first.clip_ids)} and {len(other.clip_ids)} ({_some(alone) or 'in order'})"
+        which = some(alone, SHOWN) or "in order"
+        yield f"their clips differ, {len(first.clip_ids)} and {len(other.clip_ids)} ({which})"
     elif first.sources != other.sources:
         yield "the sources of their clips differ"
     if first.metrics.keys() != other.metrics.keys():
@@ -56,9 +58,4 @@ def differences(first: Record, other: Record) -> Iterator[str]:
 
 
 def _named(first: dict[str, object], other: dict[str, object]) -> str:
-    return _some([f"{key}: {first.get(key)} and {other[key]}" for key in other if first.get(key) != other[key]])
-
-
-def _some(items: list[str]) -> str:
-    more = len(items) - SHOWN
-    return ", ".join(items[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return some([f"{key}: {first.get(key)} and {other[key]}" for key in other if first.get(key) != other[key]], SHOWN)

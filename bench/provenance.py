@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ PACKAGES = (
     "torch",
     "torchvision",
 )
+_ABSOLUTE = re.compile(r"(?:^|(?<=[=:,]))(?:~|/)[^=:,]*/[^=:,]*")
+"""An absolute path, alone or as an option's value; what has no folder in it, such as "/", is none worth shortening."""
 
 
 def commit() -> str:
@@ -64,8 +67,12 @@ def hardware(device: str) -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line, with the program's folder left out."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line; of absolute paths the last part alone, since one machine's folders mean nothing elsewhere."""
+    return " ".join([Path(sys.argv[0]).name, *(_ABSOLUTE.sub(_last_part, word) for word in sys.argv[1:])])
+
+
+def _last_part(found: re.Match[str]) -> str:
+    return Path(found[0]).name
 
 
 def now() -> str:

@@ -18,6 +18,7 @@ from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.store import Store
 from bench.tables import Table, build_table
+from bench.text import faults
 from methods.registry import build_method
 from metrics.cache import atomic_path
 from metrics.errors import ProtocolError, RecordError
@@ -80,8 +81,10 @@ def load_suite(name_or_path: str, overrides: dict[str, Any] | None = None) -> Su
         content["methods"] = [spec.replace(f"={PUBLISHED}", f"={ROOT / PUBLISHED}/") for spec in content["methods"]]
     try:
         return Suite(name=name, **content)
-    except (ValidationError, TypeError) as error:
-        raise ProtocolError(f"suite {name_or_path}: {_readable(error)}") from error
+    except ValidationError as error:
+        raise ProtocolError(f"suite {name_or_path}: {faults(error, 'suite')}") from error
+    except TypeError as error:
+        raise ProtocolError(f"suite {name_or_path}: {error}") from error
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -206,9 +209,3 @@ def write_table(table: Table, folder: Path, name: str) -> None:
     ):
         with atomic_path(folder / f"{name}.{ending}") as temporary:
             temporary.write_text(text)
-
-
-def _readable(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'suite'}: {e['msg']}" for e in error.errors())

@@ -44,10 +44,14 @@ class Column:
     title: str
     higher_is_better: bool
 
+    @property
+    def label(self) -> str:
+        """Title and reduction."""
+        return f"{self.title}, {self.reduction}" if self.reduction else self.title
+
     def header(self, style: str) -> str:
-        """Header with the direction as an arrow."""
-        name = f"{self.title}, {self.reduction}" if self.reduction else self.title
-        return f"{escaped(name, style)} {marked('up' if self.higher_is_better else 'down', style)}"
+        """The label with the direction as an arrow."""
+        return f"{escaped(self.label, style)} {marked('up' if self.higher_is_better else 'down', style)}"
 
 
 @dataclass(frozen=True)

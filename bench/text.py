@@ -1,6 +1,10 @@
-"""How numbers and words are written in markdown ("github") and LaTeX ("latex_raw") tables."""
+"""How words are written: in markdown ("github") and LaTeX ("latex_raw") tables, and in messages."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
 
 _MARKS = {
     "github": {"up": "↑", "down": "↓", "none": "—"},
@@ -29,3 +33,14 @@ def escaped(text: str, style: str) -> str:
 def bold(text: str, style: str) -> str:
     """`text` in bold."""
     return f"**{text}**" if style == "github" else f"\\textbf{{{text}}}"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first `most` names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def faults(error: ValidationError, whole: str) -> str:
+    """What is wrong with a configuration, field by field; `whole` names what is wrong with no field alone."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or whole}: {e['msg']}" for e in error.errors())

@@ -60,7 +60,7 @@ class Trace:
             {
                 "suite": self.suite,
                 "row": facts.method.title,
-                "column": label(self.column),
+                "column": self.column.label,
                 "cell": {**asdict(self.cell.interval), "level": LEVEL, "standard_error": self.cell.standard_error}
                 | {"refused": self.cell.refused},
                 "how": self.how,
@@ -86,7 +86,7 @@ class Trace:
         interval = self.cell.interval
         sections = [
             (
-                f"{self.suite} / {facts.method.title} / {label(self.column)}",
+                f"{self.suite} / {facts.method.title} / {self.column.label}",
                 [
                     *([("none", self.cell.refused)] if self.cell.refused else [("value", repr(interval.value))]),
                     *_limits(interval.low, interval.high),
@@ -156,11 +156,6 @@ def trace(suite: Suite, row: str, column: str, store: Path) -> Trace:
     )
 
 
-def label(column: Column) -> str:
-    """A column's header without its arrow."""
-    return f"{column.title}, {column.reduction}" if column.reduction else column.title
-
-
 def _group(record: LoadedRecord) -> tuple[str, str]:
     return record.facts.protocol_hash, record.facts.data.content_hash
 
@@ -196,9 +191,9 @@ def _column(name: str, suite: Suite, record: LoadedRecord, widest: LoadedRecord)
         table = build_table(suite.title, records)
         for number, column in enumerate(table.columns):
             short = f"{column.metric}, {column.reduction}" if column.reduction else column.metric
-            if wanted in (_folded(label(column)), _folded(short)):
+            if wanted in (_folded(column.label), _folded(short)):
                 return table, number
-            known |= dict.fromkeys([label(column)])
+            known |= dict.fromkeys([column.label])
     raise RecordError(f"the suite {suite.name} has no column {name!r}; {_near(name, list(known))}{_listed(known)}")
 
 

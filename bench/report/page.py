@@ -199,9 +199,8 @@ def _origins(suites: Sequence[SuiteReport]) -> dict[str, Any]:
             records[key] = record_origin(record)
             for place, column in enumerate(suite.table.columns):
                 metric = record.facts.metrics[column.metric]
-                name = f"{column.title}, {column.reduction}" if column.reduction else column.title
                 cells[_key(index, row, place)] = {
-                    "title": f"{name}: {suite.table.rows[row].title}",
+                    "title": f"{column.label}: {suite.table.rows[row].title}",
                     "suite": suite.table.title,
                     "record": key,
                     "sections": cell_origin(suite.table, row, place, metric, suite.verdicts[place]),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bench.data.augment import Augmentation
 from bench.flow import EXACT, FLOWS
 from bench.pokes import PokeRule
+from bench.text import faults
 from bench.tracks import TrackRule
 from methods.training import TRAININGS, Recipe, Training
 from methods.weights_file import load_weights
@@ -259,8 +260,7 @@ def make_plan(
             start=None if start is None else _start(start, method),
         )
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise TrainingError(f"the plan for {method} is not valid: {'; '.join(faults)}") from error
+        raise TrainingError(f"the plan for {method} is not valid: {faults(error, 'plan')}") from error
 
 
 def _start(path: Path | str, method: str) -> Start:

@@ -149,13 +149,13 @@ class Samples(Check):
             )
         alone = subject.predict(subject.one(), samples=1)
         moved = difference(alone[:, 0], drawn[:, 0])
-        if moved > subject.tolerance:
-            return self.failed(
-                f"the first sample within {subject.tolerance:.1e}, however many are drawn",
-                f"a difference of {moved:.2g}",
-                "Draw all numbers of a sample before those of the next.",
-            )
-        return self.passed(f"samples differ; the first is the same when it is drawn alone (to {moved:.1e})")
+        return self.alike(
+            moved,
+            subject.tolerance,
+            "the first sample alike, however many are drawn",
+            "samples differ; the first is the same when it is drawn alone, to",
+            "Draw all numbers of a sample before those of the next.",
+        )
 
 
 class InputsKept(Check):

@@ -66,5 +66,17 @@ class Check(ABC):
     def measured(self, found: str) -> Result:
         return Result(self.name, "measured", found)
 
+    def alike(self, moved: float, tolerance: float, expected: str, found: str, cure: str) -> Result:
+        """The verdict on two predictions that are to agree.
+
+        Args:
+            moved: largest difference of a value.
+            tolerance: largest one that is allowed.
+            expected, found: what agrees, without the figure, which follows.
+        """
+        if moved > tolerance:
+            return self.failed(f"{expected}, to {tolerance:.1e}", f"a difference of {moved:.2g}", cure)
+        return self.passed(f"{found} {moved:.1e}")
+
     def failed(self, expected: str, found: str, cure: str) -> Result:
         return Result(self.name, "failed", found, expected, cure)

@@ -62,13 +62,13 @@ class BatchSize(Check):
     def run(self, subject: Subject) -> Result:
         together = subject.prediction
         moved = max(difference(together[row : row + 1], subject.alone(row)) for row in range(len(together)))
-        if moved > subject.tolerance:
-            return self.failed(
-                f"a clip alone as in a batch, to {subject.tolerance:.1e}",
-                f"a difference of {moved:.2g}",
-                "Use no statistics of the batch (call eval()), and draw from one generator a clip.",
-            )
-        return self.passed(f"a clip alone is as in a batch of {len(together)}, to {moved:.1e}")
+        return self.alike(
+            moved,
+            subject.tolerance,
+            "a clip alone as in a batch",
+            f"a clip alone is as in a batch of {len(together)}, to",
+            "Use no statistics of the batch (call eval()), and draw from one generator a clip.",
+        )
 
 
 class Order(Check):
@@ -79,13 +79,13 @@ class Order(Check):
     def run(self, subject: Subject) -> Result:
         backwards = list(range(len(subject.prediction)))[::-1]
         moved = difference(subject.prediction[backwards], subject.predict(subject.usual.select(backwards)))
-        if moved > subject.tolerance:
-            return self.failed(
-                f"row k to show clip k in any order, to {subject.tolerance:.1e}",
-                f"a difference of {moved:.2g}",
-                "Return the clips in the order given; draw for each from its own generator.",
-            )
-        return self.passed(f"the same in reversed order, to {moved:.1e}")
+        return self.alike(
+            moved,
+            subject.tolerance,
+            "row k to show clip k in any order",
+            "the same in reversed order, to",
+            "Return the clips in the order given; draw for each from its own generator.",
+        )
 
 
 class RandomState(Check):
@@ -118,13 +118,13 @@ class Threads(Check):
         finally:
             torch.set_num_threads(before)
         moved = difference(*found)
-        if moved > subject.tolerance:
-            return self.failed(
-                f"1 and 2 threads alike, to {subject.tolerance:.1e}",
-                f"a difference of {moved:.2g}",
-                "Make sums independent of the number of threads.",
-            )
-        return self.passed(f"1 and 2 threads differ by {moved:.1e}")
+        return self.alike(
+            moved,
+            subject.tolerance,
+            "1 and 2 threads alike",
+            "1 and 2 threads differ by",
+            "Make sums independent of the number of threads.",
+        )
 
 
 class Processes(Check):
@@ -139,13 +139,13 @@ class Processes(Check):
         for row in reversed(range(len(subject.usual.truth))):
             again = subject.predict(subject.one(row), method=other, around=AROUND + 2)
             moved = max(moved, difference(subject.alone(row), again))
-        if moved > subject.tolerance:
-            return self.failed(
-                f"a second build to predict each clip alike, to {subject.tolerance:.1e}",
-                f"a difference of {moved:.2g}",
-                "Load weights instead of drawing them, and derive randomness from seed and clip id alone.",
-            )
-        return self.passed(f"a second build, as in another process, predicts each clip alike, to {moved:.1e}")
+        return self.alike(
+            moved,
+            subject.tolerance,
+            "a second build to predict each clip alike",
+            "a second build, as in another process, predicts each clip alike, to",
+            "Load weights instead of drawing them, and derive randomness from seed and clip id alone.",
+        )
 
 
 class Devices(Check):
@@ -166,13 +166,13 @@ class Devices(Check):
         method = subject.build()
         method.prepare(other)
         moved = difference(subject.alone(), subject.predict(subject.one(), method=method, device=other))
-        if moved > DEVICE_TOLERANCE:
-            return self.failed(
-                f"{subject.device} and {other} alike, to {DEVICE_TOLERANCE:.1e}",
-                f"a difference of {moved:.2g}",
-                "Draw on the CPU and move what was drawn; keep one precision.",
-            )
-        return self.passed(f"{subject.device} and {other} differ by {moved:.1e}")
+        return self.alike(
+            moved,
+            DEVICE_TOLERANCE,
+            f"{subject.device} and {other} alike",
+            f"{subject.device} and {other} differ by",
+            "Draw on the CPU and move what was drawn; keep one precision.",
+        )
 
 
 CHECKS: tuple[type[Check], ...] = (*(Repeats, OtherSeed, BatchSize, Order, RandomState, Threads, Processes, Devices),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 
 import torch
@@ -70,9 +71,9 @@ class Reacts(Check):
     signal: str
     """One of INPUTS."""
 
+    @abstractmethod
     def changed(self, subject: Subject, given: Shown) -> list[tuple[str, Shown]]:
         """Every way in which the input is changed, in words, and the clips then shown."""
-        raise NotImplementedError
 
     def excuse(self, subject: Subject) -> str:
         if subject.goes_by_id and self.signal != "poke":
@@ -143,9 +144,9 @@ class Stillness(Check):
     """What the card's promise of it is called."""
     poke_words: str
 
+    @abstractmethod
     def still_poke(self, given: Shown) -> Poke:
         """The poke that is to move nothing."""
-        raise NotImplementedError
 
     def excuse(self, subject: Subject) -> str:
         if "poke" not in subject.card.inputs:

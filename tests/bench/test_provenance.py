@@ -1,0 +1,25 @@
+"""What a record says of where it came from."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from bench.provenance import command
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (["bench", "evaluate", "table1", "--store", "out/records"], "bench evaluate table1 --store out/records"),
+        (["/opt/env/bin/bench", "evaluate", "/data/own.toml"], "bench evaluate own.toml"),
+        (["bench", "evaluate", "x", "--store=/a/b/records"], "bench evaluate x --store=records"),
+        (["bench", "m:weights=/a/b/m.safetensors,size=64"], "bench m:weights=m.safetensors,size=64"),
+        (["bench", "--data", "~/clips/mine"], "bench --data mine"),
+        (["bench", "--set", "clips=24", "--video", "/"], "bench --set clips=24 --video /"),
+    ],
+)
+def test_command_holds_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch, typed: list[str], kept: str) -> None:
+    monkeypatch.setattr(sys, "argv", typed)
+    assert command() == kept
