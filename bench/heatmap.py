@@ -7,20 +7,16 @@ its three forms.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.flow import DEFAULT, FLOWS
 from methods.interface import AnswersExactly, AnswersManyPokes, Conditioning, Method, Poke, clip_generator
-from metrics.cache import atomic_path
 from metrics.control import MOVING
 from metrics.correlation import (
     FORMS,
@@ -255,21 +251,3 @@ def part_scores(found: Heatmap, parts: Tensor) -> dict[str, float]:
         scores[f"{form} auc"] = area_under_curve(values, poked, inside)
         scores[f"{form} iou"] = best_overlap(values, poked, inside)
     return scores
-
-
-def save_arrays(path: Path, image: Tensor, found: Sequence[Heatmap], facts: dict[str, object]) -> None:
-    """Writes an .npz with the image, and of each place the pokes, maps, variances, foreground, mean length, whether it
-    is exact or empty, and its note."""
-    arrays: dict[str, np.ndarray] = {"image": image.cpu().numpy(), "facts": np.array(json.dumps(facts))}
-    for number, one in enumerate(found):
-        arrays[f"{number}/location"] = np.array(one.location)
-        arrays[f"{number}/displacements"] = one.displacements.numpy()
-        arrays[f"{number}/foreground"] = one.foreground.numpy()
-        arrays[f"{number}/mean_length"] = one.mean_length.numpy()
-        arrays[f"{number}/exact"], arrays[f"{number}/empty"] = np.array(one.exact), np.array(one.empty)
-        arrays[f"{number}/note"] = np.array(one.note)
-        arrays |= {f"{number}/map/{form}": values.numpy() for form, values in one.maps.items()}
-        arrays |= {f"{number}/variance/{form}": values.numpy() for form, values in one.variances.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from bench import provenance
-from bench.data.registry import DATASETS, open_dataset
-from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores, save_arrays
+from bench.data.registry import open_dataset
+from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores
 from bench.heatmap_figure import Row, draw
+from bench.heatmap_file import write_heatmaps
 from bench.heatmap_places import places_of
+from bench.pictures import image_file, named_clip, resized
 from bench.store import slug
 from methods.image_io import read_image
 from methods.interface import AnswersExactly, Method
@@ -115,7 +117,7 @@ def run_heatmap(
             rows += [Row(picture.x0, method.card.title, form, found) for form in chosen]
             which = f"-{slug(picture.name)}" if len(pictures) > 1 else ""
             path = out.with_name(f"{out.name}{which}-{slug(method.card.name)}.npz")
-            save_arrays(path, picture.x0, found, _facts(method, picture, settings))
+            write_heatmaps(path, picture.x0, found, _facts(method, picture, settings))
             said += [f"{path}", *_remarks(method, picture, found)]
             if progress is not None:
                 progress(len(rows) // len(chosen), len(pictures) * len(built))
@@ -158,13 +160,11 @@ def _place(text: str) -> tuple[float, float]:
 
 
 def _picture(image: str, size: int | None, places: list[tuple[float, float]]) -> Picture:
-    name, _, clip_id = image.partition(":")
-    if clip_id and name in DATASETS:
+    if clip_of := named_clip(image):
+        name, clip_id = clip_of
         clip = open_dataset(name, size=size or 64, length=11).load(clip_id)
         return Picture(clip.frames[0].float() / 255, places or places_of(clip, PLACES), clip.clip_id, clip.parts)
-    path = Path(image).expanduser()
-    if not path.is_file():
-        raise DataError(f"there is no image file {image}, nor is it DATASET:CLIP with a data set of `bench datasets`")
+    path = image_file(image)
     if not places:
         raise DataError(f"{path}: nothing says which places to poke; give them with --at x,y")
     pixels = torch.from_numpy(read_image(path).copy()).permute(2, 0, 1).float() / 255
@@ -172,6 +172,4 @@ def _picture(image: str, size: int | None, places: list[tuple[float, float]]) ->
         raise DataError(
             f"{path}: expected a square image, found {pixels.shape[2]} x {pixels.shape[1]} px; crop it first"
         )
-    if size is not None and pixels.shape[-1] != size:
-        pixels = torch.nn.functional.interpolate(pixels[None], size=(size, size), mode="bilinear", antialias=True)[0]
-    return Picture(pixels.clamp(0, 1), places, path.name)
+    return Picture(resized(pixels, size or pixels.shape[-1]).clamp(0, 1), places, path.name)

@@ -19,6 +19,7 @@ from bench.record import LoadedRecord
 from bench.store import Store
 from bench.tables import Table, build_table
 from bench.text import faults
+from methods.interface import MethodCard
 from methods.registry import build_method
 from metrics.cache import atomic_path
 from metrics.errors import ProtocolError, RecordError
@@ -160,20 +161,49 @@ def open_suite_data(
         world.barrier()
     if fetch and world.first and where in DATASETS and not DATASETS.get(where).status().present:
         fetch_dataset(where, progress)
-    opened = open_dataset(
-        where,
-        size=suite.protocol.size,
-        length=suite.protocol.length,
-        frame_rate=suite.protocol.frame_rate,
-        max_clips=suite.protocol.clips,
-        clips_per_source=suite.protocol.clips_per_source,
-        seed=suite.protocol.seed,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-    )
+    opened = open_protocol_data(suite.protocol, where, skip_unreadable=skip_unreadable, progress=progress)
     if world.first:
         world.barrier()
     return suite, opened
+
+
+def open_protocol_data(
+    protocol: Protocol, where: str | None = None, *, skip_unreadable: bool = False, progress: Progress | None = None
+) -> DataSet:
+    """Opens a data set as a protocol says.
+
+    Args:
+        where: a data set's name or a folder; None: the protocol's.
+
+    Raises:
+        DataError, RegistryError: the data cannot be opened.
+    """
+    return open_dataset(
+        where or protocol.dataset,
+        size=protocol.size,
+        length=protocol.length,
+        frame_rate=protocol.frame_rate,
+        max_clips=protocol.clips,
+        clips_per_source=protocol.clips_per_source,
+        seed=protocol.seed,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+    )
+
+
+def suite_record(card: MethodCard, suite: Suite, dataset: DataSet, store: Path) -> LoadedRecord:
+    """The record of one method of a suite in `store`.
+
+    Raises:
+        RecordError: there is none yet.
+    """
+    found = Store(store).find(run_key(card, suite.protocol, dataset))
+    if found is None:
+        raise RecordError(
+            f"{card.name} has no record for this suite in {store}; "
+            f"run `bench evaluate {suite.name}` with the same options"
+        )
+    return found
 
 
 def suite_records(suite: Suite, dataset: DataSet, store: Path) -> list[LoadedRecord]:
@@ -182,16 +212,7 @@ def suite_records(suite: Suite, dataset: DataSet, store: Path) -> list[LoadedRec
     Raises:
         RecordError: a method has no record yet.
     """
-    records = []
-    for spec in suite.methods:
-        found = Store(store).find(run_key(build_method(spec).card, suite.protocol, dataset))
-        if found is None:
-            raise RecordError(
-                f"{spec} has no record for this suite in {store}; "
-                f"run `bench evaluate {suite.name}` with the same options"
-            )
-        records.append(found)
-    return records
+    return [suite_record(build_method(spec).card, suite, dataset, store) for spec in suite.methods]
 
 
 def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from bench.checkpoint_card import CheckpointCard, cards
+from bench.origin import record_origin
 from bench.record import LoadedRecord
-from bench.report.origin import record_origin
 from bench.statistics import LEVEL, over_samples
 from bench.store import load_record
 from bench.suite import Suite

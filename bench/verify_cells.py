@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from bench.checkpoint_card import cards
-from bench.data.interface import ClipRef, DataSet, Progress
-from bench.data.registry import DATASETS, open_dataset
+from bench.data.interface import Progress
+from bench.data.registry import DATASETS
+from bench.data.subset import Subset
 from bench.evaluate import AnyMethod, evaluate
 from bench.record import Arrays, LoadedRecord
 from bench.store import Store
+from bench.suite import open_protocol_data
 from bench.verify_records import current_version
-from methods.interface import Clip
 from methods.registry import METHODS, build_method
 from metrics.errors import PokeBenchError
 from metrics.fvd import BiasWarning
@@ -59,30 +60,6 @@ class Recomputed:
         verdict = "ok  " if self.passed else "FAIL"
         said = "" if self.difference is None else f", largest difference {self.difference:.1e}"
         return f"{verdict} {self.cell}: {self.compared}{said}"
-
-
-class SomeClips:
-    """A data set with some of its clips alone."""
-
-    def __init__(self, dataset: DataSet, clip_ids: Sequence[str]) -> None:
-        self.name, self.skipped, self._dataset, self._kept = dataset.name, dataset.skipped, dataset, set(clip_ids)
-
-    @property
-    def content_hash(self) -> str:
-        """Of the whole data set."""
-        return self._dataset.content_hash
-
-    def clips(self) -> Sequence[ClipRef]:
-        """Those kept."""
-        return [ref for ref in self._dataset.clips() if ref.clip_id in self._kept]
-
-    def load(self, clip_id: str) -> Clip:
-        """As of the whole data set."""
-        return self._dataset.load(clip_id)
-
-    def describe(self) -> str:
-        """Of the whole data set."""
-        return self._dataset.describe()
 
 
 def recompute_cells(
@@ -210,16 +187,7 @@ def _recompute(
     progress: Progress | None,
 ) -> Recomputed:
     facts, protocol = record.facts, record.facts.protocol
-    dataset = open_dataset(
-        protocol.dataset,
-        size=protocol.size,
-        length=protocol.length,
-        frame_rate=protocol.frame_rate,
-        max_clips=protocol.clips,
-        clips_per_source=protocol.clips_per_source,
-        seed=protocol.seed,
-        progress=progress,
-    )
+    dataset = open_protocol_data(protocol, progress=progress)
     if dataset.content_hash != facts.data.content_hash:
         return Recomputed(
             cell,
@@ -232,7 +200,7 @@ def _recompute(
         try:
             [again] = evaluate(
                 [method],
-                SomeClips(dataset, clip_ids),
+                Subset(dataset, [ref for ref in dataset.clips() if ref.clip_id in clip_ids], "some"),
                 protocol.model_copy(update={"metrics": (metric,)}),
                 Store(Path(folder)),
                 device=device,

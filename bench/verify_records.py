@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.origin import record_folder
 from bench.record import LoadedRecord, MetricFacts
-from bench.report.origin import record_folder
 from bench.store import load_record
 from metrics.base import METRICS
 from metrics.errors import PokeBenchError

@@ -44,7 +44,7 @@ def over_time(records: Sequence[LoadedRecord], path: Path) -> list[Path]:
             if metric.unit == "dB":
                 values = np.minimum(record.frame_values(name), PSNR_CAP).mean(1)
             found = [mean_interval(values[:, t], record.facts.sources) for t in range(len(frames))]
-            curve(axis, frames, *_columns(found), number, record.facts.method.title)
+            curve(axis, frames, *columns(found), number, record.facts.method.title)
         axis.set_xlabel("predicted frame")
         axis.set_xticks(frames if len(frames) <= 12 else frames[:: -(-len(frames) // 8)])
         axis.set_ylabel(axis_label(metric))
@@ -133,7 +133,7 @@ def best_of_samples(records: Sequence[LoadedRecord], path: Path) -> list[Path]:
             sources = [source for source, kept in zip(record.facts.sources, defined, strict=True) if kept]
             found = [mean_interval(values[defined, k], sources) for k in range(values.shape[1])]
             shown = found if len(found) == most else found * most
-            curve(axis, counts, *_columns(shown), number, record.facts.method.title, markers=len(found) == most)
+            curve(axis, counts, *columns(shown), number, record.facts.method.title, markers=len(found) == most)
         axis.set_xlabel("samples k")
         axis.set_xticks(counts if most <= 10 else counts[:: -(-most // 8)])
         axis.set_ylabel(axis_label(metric))
@@ -174,6 +174,7 @@ def described(records: Sequence[LoadedRecord]) -> str:
     )
 
 
-def _columns(found: Sequence[Interval]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def columns(found: Sequence[Interval]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, lower and upper ends of intervals, float64 `[N]` each."""
     values, low, high = np.array([[one.value, one.low, one.high] for one in found]).T
     return values, low, high

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.evaluate import AnyMethod
 from bench.figures.asked import Asked
-from bench.figures.curves import BAND
+from bench.figures.curves import BAND, columns
 from bench.figures.style import curve, finish, panels
 from bench.heatmap import LONGEST
 from bench.statistics import mean_interval
@@ -52,8 +52,7 @@ def dose_response(methods: Sequence[AnyMethod], given: Asked, path: Path) -> lis
         values = responses(method, given, torch.from_numpy(doses))
         kept = np.flatnonzero(~np.isnan(values).any(1))
         found = [mean_interval(values[kept, k], [sources[row] for row in kept]) for k in range(DOSES)]
-        values, low, high = np.array([[one.value, one.low, one.high] for one in found]).T
-        curve(axis, doses.tolist(), values, low, high, number, method.card.title)
+        curve(axis, doses.tolist(), *columns(found), number, method.card.title)
     axis.set_xlabel("length of the poke (px)")
     axis.set_ylabel("motion of the poked point along the poke (px)")
     note = (

@@ -14,6 +14,7 @@ import torch
 from bench.poke_page.answers import Answer
 from bench.poke_page.scenes import FRAME_RATE, Scene, check_poke
 from bench.scoring import check_prediction
+from methods.conformance.outcome import named
 from methods.interface import ChecksClips, Conditioning, Method, MethodCard, Poke
 from methods.registry import build_method
 from metrics.errors import MethodError, PokeBenchError
@@ -142,11 +143,7 @@ def _common_size(cards: Sequence[MethodCard], size: int | None) -> int:
 
 
 def _sizes(sizes: frozenset[int] | None) -> str:
-    if sizes is None:
-        return "any size"
-    if len(sizes) > 3 and max(sizes) - min(sizes) == len(sizes) - 1:
-        return f"{min(sizes)} to {max(sizes)} px"
-    return ", ".join(map(str, sorted(sizes))) + " px"
+    return "any size" if sizes is None else f"{named(sizes)} px"
 
 
 def _labels(specs: Sequence[str], titles: Sequence[str]) -> list[str]:

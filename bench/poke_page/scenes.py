@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.interface import Progress
-from bench.data.registry import DATASETS, open_dataset
+from bench.data.registry import open_dataset
+from bench.pictures import image_file, named_clip, resized
 from bench.poke_page.errors import PageError
 from methods.image_io import decode_image, read_image
 from metrics.errors import DataError
@@ -123,15 +123,13 @@ def _simulated(name: str, scene: int, clip: int, size: int) -> Scene:
 def _named(image: str, size: int) -> Scene:
     from bench.data.sim.splits import SPLITS
 
-    name, _, clip_id = image.partition(":")
-    if clip_id and name in SPLITS:
-        return _simulated(name, *SPLITS[name].locate(clip_id), size)
-    if clip_id and name in DATASETS:
+    if clip_of := named_clip(image):
+        name, clip_id = clip_of
+        if name in SPLITS:
+            return _simulated(name, *SPLITS[name].locate(clip_id), size)
         clip = open_dataset(name, size=size, length=11).load(clip_id)
         return Scene(clip.clip_id, clip.clip_id, clip.frames[0], name)
-    path = Path(image).expanduser()
-    if not path.is_file():
-        raise DataError(f"there is no image file {image}, nor is it DATASET:CLIP with a data set of `bench datasets`")
+    path = image_file(image)
     try:
         return _picture(path.name, read_image(path), size, crop=False)
     except PageError as error:
@@ -149,8 +147,7 @@ def _picture(label: str, pixels: NDArray[np.uint8], size: int, crop: bool) -> Sc
     done = [f"the middle {side} x {side} px of {width} x {height}"] if height != width else []
     if side != size:
         done.append(f"resized from {side} to {size} px")
-        smooth = torch.nn.functional.interpolate(x0[None].float(), size=(size, size), mode="bilinear", antialias=True)
-        x0 = smooth[0].clamp(0, 255).round().to(torch.uint8)
+        x0 = resized(x0.float(), size).clamp(0, 255).round().to(torch.uint8)
     digest = hashlib.sha256(x0.numpy().tobytes()).hexdigest()[:12]
     return Scene(f"picture-{digest}", label, x0, remark=", ".join(done).capitalize())
 

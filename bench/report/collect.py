@@ -14,12 +14,12 @@ from bench.record import LoadedRecord
 from bench.report.choose import choose_clips, chosen_metrics
 from bench.report.compare import Verdict, verdicts
 from bench.report.films import ShownClip, film
-from bench.store import Store, load_record
-from bench.suite import Suite
+from bench.store import load_record
+from bench.suite import Suite, suite_record
 from bench.tables import Table, build_table
 from methods.interface import MethodCard
 from methods.registry import build_method
-from metrics.errors import MethodError, RecordError, RegistryError, ReportError, WeightsError
+from metrics.errors import MethodError, RegistryError, ReportError, WeightsError
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,7 @@ def _found(suite: Suite, dataset: DataSet, store: Path) -> tuple[list[AnyMethod 
             methods.append(None)
             sentences.append(f"There are no videos of {record.facts.method.title}: it cannot be built. {error}")
         else:
-            record = Store(store).find(run_key(method.card, suite.protocol, dataset))
-            if record is None:
-                raise RecordError(
-                    f"{spec} has no record for this suite in {store}; "
-                    f"run `bench evaluate {suite.name}` with the same options"
-                )
+            record = suite_record(method.card, suite, dataset, store)
             methods.append(method)
         records.append(record)
     return methods, records, sentences

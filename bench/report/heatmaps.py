@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from bench.heatmap import Heatmap
 from bench.heatmap_figure import Row, draw
+from bench.heatmap_file import read_heatmaps
 from bench.report.media import data_uri
 from metrics.correlation import FORMS
-from metrics.errors import ReportError
+from metrics.errors import DataError, ReportError
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
@@ -72,46 +64,16 @@ def _picture(title: str, content: bytes, facts: Sequence[tuple[str, str]] = ()) 
 
 
 def _drawn(path: Path) -> Picture:
-    image, found, facts = _read_heatmaps(path)
+    try:
+        image, found, facts = read_heatmaps(path)
+    except DataError as error:
+        raise ReportError(f"--heatmap {error}") from error
     rows = [Row(image, str(facts["method"]), form, found) for form in FORMS if all(form in one.maps for one in found)]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "heatmap"
         draw(target, rows)
         content = target.with_suffix(".png").read_bytes()
     return _picture(path.stem, content, [(name, _text(value)) for name, value in facts.items()])
-
-
-def _read_heatmaps(path: Path) -> tuple[Tensor, list[Heatmap], dict[str, Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        facts = json.loads(str(arrays["facts"]))
-        numbers = sorted({int(name.partition("/")[0]) for name in arrays if "/" in name})
-        found = [_heatmap(arrays, number) for number in numbers]
-        if not found or "method" not in facts:
-            raise KeyError("method, or any place")
-        return torch.from_numpy(arrays["image"]), found, facts
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ReportError(
-            f"--heatmap {path}: expected an .npz file of `bench heatmap`, but it cannot be read as one: {error!r}"
-        ) from error
-
-
-def _heatmap(arrays: dict[str, NDArray[Any]], number: int) -> Heatmap:
-    def by_form(kind: str) -> dict[str, Tensor]:
-        head = f"{number}/{kind}/"
-        return {name.removeprefix(head): torch.from_numpy(a) for name, a in arrays.items() if name.startswith(head)}
-
-    x, y = arrays[f"{number}/location"].tolist()
-    return Heatmap(
-        location=(x, y),
-        displacements=torch.from_numpy(arrays[f"{number}/displacements"]),
-        maps=by_form("map"),
-        variances=by_form("variance"),
-        foreground=torch.from_numpy(arrays[f"{number}/foreground"]),
-        mean_length=torch.from_numpy(arrays[f"{number}/mean_length"]),
-        note=str(arrays.get(f"{number}/note", "")),
-    )
 
 
 def _text(value: object) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import provenance
+from bench.origin import record_origin
 from bench.report.arrows import arrows
 from bench.report.collect import SuiteReport
 from bench.report.heatmaps import Picture
 from bench.report.numbers import megabytes, number
-from bench.report.origin import cell_origin, record_origin
+from bench.report.origin import cell_origin
 from bench.significance import ALPHA
 from bench.tables import Row, best_row
 from metrics.cache import atomic_path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,39 +11,14 @@ from bench.data.batch import ClipBatch
 from bench.data.interface import ClipRef, DataSet, Progress
 from bench.data.loader import ClipLoader
 from bench.data.registry import DATASETS, open_dataset
+from bench.data.subset import Subset
 from bench.distributed import World
 from bench.flow import FlowSource
 from bench.pokes import DrawnPoke
 from bench.training.plan import DataPlan
-from methods.interface import Clip, clip_generator
+from methods.interface import clip_generator
 from methods.training import TrainingBatch
-from metrics.cache import hash_of
 from metrics.errors import TrainingError
-
-
-class Subset:
-    """Some clips of a data set."""
-
-    def __init__(self, dataset: DataSet, refs: Sequence[ClipRef], name: str) -> None:
-        self._dataset, self._refs, self.name = dataset, list(refs), f"{dataset.name}/{name}"
-        self.skipped = dataset.skipped
-
-    @property
-    def content_hash(self) -> str:
-        """Of the whole set and the ids of this part."""
-        return hash_of([self._dataset.content_hash, [ref.clip_id for ref in self._refs]])
-
-    def clips(self) -> Sequence[ClipRef]:
-        """The clips of this part, in the order of the whole."""
-        return list(self._refs)
-
-    def load(self, clip_id: str) -> Clip:
-        """One clip."""
-        return self._dataset.load(clip_id)
-
-    def describe(self) -> str:
-        """One line."""
-        return f"{len(self._refs)} clips of: {self._dataset.describe()}"
 
 
 @dataclass(frozen=True)

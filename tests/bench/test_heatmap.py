@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.heatmap import Settings, drawn_pokes, heatmaps, part_scores, save_arrays
+from bench.heatmap import Settings, drawn_pokes, heatmaps, part_scores
 from bench.heatmap_figure import Row, draw, shown
+from bench.heatmap_file import read_heatmaps, write_heatmaps
 from methods.baselines import CopyLastFrame, backward_warp
 from methods.interface import Conditioning, ExactAnswer, MethodCard, Poke
 from metrics.correlation import FORMS, Form
@@ -124,7 +126,7 @@ def test_a_place_beside_the_object_gives_an_empty_map_and_says_so(tmp_path: Path
         assert found.note == "beside the object: nothing moves, the map is empty"
         assert all(bool((values == 0).all()) for values in found.maps.values())
     draw(tmp_path / "map", [Row(image(), "Square", "paper", [found])])
-    save_arrays(tmp_path / "map.npz", image(), [found], {})
+    write_heatmaps(tmp_path / "map.npz", image(), [found], {})
     arrays = np.load(tmp_path / "map.npz")
     assert (bool(arrays["0/empty"]), bool(arrays["0/exact"])) == (True, True)
     assert str(arrays["0/note"]) == found.note
@@ -184,10 +186,27 @@ def test_the_figure_and_the_arrays_are_written(tmp_path: Path) -> None:
     draw(tmp_path / "deep" / "map", [Row(image(), "Square", form, found) for form in FORMS], insets=True)
     assert (tmp_path / "deep" / "map.png").stat().st_size > 10_000
     assert (tmp_path / "deep" / "map.pdf").read_bytes().startswith(b"%PDF")
-    save_arrays(tmp_path / "map.npz", image(), found, {"method": "square"})
+    write_heatmaps(tmp_path / "map.npz", image(), found, {"method": "square"})
     arrays = np.load(tmp_path / "map.npz")
     np.testing.assert_array_equal(arrays["1/variance/paper"], found[1].variances["paper"].numpy())
     assert str(arrays["facts"]) == '{"method": "square"}'
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    found = heatmaps(MovesTheSquare(), image(), PLACES, Settings(pokes=6, horizon=2, longest=6.0))
+    found[1] = replace(found[1], exact=True, empty=True, note="nothing moves")
+    write_heatmaps(tmp_path / "map.npz", image(), found, {"method": "square"})
+    pixels, again, facts = read_heatmaps(tmp_path / "map.npz")
+    assert torch.equal(pixels, image())
+    assert facts == {"method": "square"}
+    assert len(again) == len(found)
+    for one, other in zip(found, again, strict=True):
+        assert (other.location, other.exact, other.empty, other.note) == (one.location, one.exact, one.empty, one.note)
+        for name in ("displacements", "maps", "variances", "foreground", "mean_length"):
+            torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=0, atol=0)
+    (tmp_path / "map.npz").write_bytes((tmp_path / "map.npz").read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"expected an .npz file of `bench heatmap`"):
+        read_heatmaps(tmp_path / "map.npz")
 
 
 def test_bad_input_is_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,34 +23,12 @@ from metrics.errors import MethodError
 
 pytestmark = pytest.mark.browser
 
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PIXELS = """() => [...document.querySelectorAll(".panel:not([hidden]) canvas")].map((canvas) => {
     const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
     copy.drawImage(canvas, 0, 0);
     return [...copy.getImageData(0, 0, canvas.width, canvas.height).data];
 })"""
 START = (6.0, 20.0)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("needs Chromium on the path")
-    playwright = sync_playwright().start()
-    opened = playwright.chromium.launch(executable_path=path, args=SWITCHES)
-    yield opened
-    opened.close()
-    playwright.stop()
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 from report_pages import HOSTILE, make_page, write_method
 
-from bench.heatmap import Heatmap, save_arrays
+from bench.heatmap import Heatmap
+from bench.heatmap_file import write_heatmaps
+from bench.origin import record_folder
 from bench.record import LoadedRecord
 from bench.report.arrows import arrows
 from bench.report.choose import choose_clips
@@ -25,7 +27,6 @@ from bench.report.compare import set_replicates
 from bench.report.heatmaps import heatmap_picture
 from bench.report.media import sheet
 from bench.report.numbers import chance, number
-from bench.report.origin import record_folder
 from bench.report.page import render, write_report
 from bench.tables import clip_values
 from methods.interface import clip_generator
@@ -349,7 +350,9 @@ def heatmap_file(path):
         foreground=torch.ones(32, 32, dtype=torch.bool),
         mean_length=maps["paper"],
     )
-    save_arrays(path, torch.rand(3, 32, 32, generator=generator), [one], {"method": "mine", "seed": 0, "weights": {}})
+    write_heatmaps(
+        path, torch.rand(3, 32, 32, generator=generator), [one], {"method": "mine", "seed": 0, "weights": {}}
+    )
     return path
 
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 from report_pages import HOSTILE, make_page
 
-from bench.report.origin import record_folder
+from bench.origin import record_folder
 from methods.registry import build_method
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 SHOWN = """() => [...document.querySelectorAll('.clip:not(.off) .frame')].map((c) => {
   const suite = c.closest('.suite').dataset;
   return [Number(c.dataset.shown), 1 - Number(suite.context), Number(suite.horizon)];
@@ -49,19 +40,6 @@ def made(tmp_path_factory):
     path = page.folder / "report.html"
     path.write_text(page.html)
     return page, path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("needs Chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
