@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.mixing import check_same
-from bench.protocol import Protocol
 from bench.record import LoadedRecord
-from bench.statistics import LEVEL, Interval, jackknife_interval, mean_interval, over_samples
-from bench.text import bold, escaped, marked
+from bench.statistics import FEW_SOURCES, NAN, Interval, jackknife_interval, mean_interval, over_samples
+from bench.table_notes import table_notes
+from bench.text import bold, escaped, fixed, marked, raised
+from bench.verdicts import Replicates, Verdict, set_replicates, verdict_of_means, verdict_of_sets
 from metrics.errors import ProtocolError
 from metrics.psnr import PSNR_CAP
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW_CLIPS = 400
-"""Below this many clips, a Frechet distance between 400-d features is dominated by its bias."""
-
 CORRECTED = "bias-corrected"
 DECIMALS = {"fvd": 1, "psnr": 2}
 DEFAULT_DECIMALS = 3
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,25 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: value, limits, standard error (set metrics only), or the reason why there is none."""
+    """One number, or the reason why there is none.
+
+    Attributes:
+        interval: value and limits; the limits are NaN when the sources are too few for any.
+        standard_error: of set metrics; NaN otherwise.
+        refused: why there is no value; "" when there is one.
+        clips, sources: that the value is made of: those for which the metric is defined.
+    """
 
     interval: Interval = field(default_factory=lambda: Interval(NAN, NAN, NAN))
     standard_error: float = NAN
     refused: str = ""
+    clips: int = 0
+    sources: int = 0
+
+    @property
+    def few(self) -> bool:
+        """Whether the interval is from so few sources that it is marked."""
+        return self.sources < FEW_SOURCES and not np.isnan(self.interval.low)
 
 
 @dataclass(frozen=True)
@@ -77,11 +88,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns, and the notes that make the numbers citable."""
+    """Rows of cells under columns, a verdict on the differences in each column, and notes."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
 
     def markdown(self) -> str:
@@ -95,7 +107,8 @@ class Table:
         return f"{notes}{self._grid('latex_raw')}\n"
 
     def frame(self) -> pd.DataFrame:
-        """One line a number, every digit."""
+        """One line a number, every digit; "clips" and "sources" are those of the record, "clips_defined" and
+        "sources_defined" those for which the metric is defined."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -110,22 +123,29 @@ class Table:
                 "low": cell.interval.low,
                 "high": cell.interval.high,
                 "standard_error": cell.standard_error,
+                "letters": verdict.letters.get(index, ""),
+                "clips_defined": cell.clips,
+                "sources_defined": cell.sources,
                 "refused": cell.refused,
             }
-            for row in self.rows
-            for column, cell in zip(self.columns, row.cells, strict=True)
+            for index, row in enumerate(self.rows)
+            for column, cell, verdict in zip(self.columns, row.cells, self.verdicts, strict=True)
         )
 
     def _grid(self, style: str) -> str:
         from tabulate import tabulate
 
-        headers = ["method", "given", "N", *(column.header(style) for column in self.columns)]
+        headers = ["method", "given", "N (sources)", *(column.header(style) for column in self.columns)]
         best = [best_row(number, column, self.rows) for number, column in enumerate(self.columns)]
         lines = []
         for index, row in enumerate(self.rows):
             texts = [_text(cell, column, style) for cell, column in zip(row.cells, self.columns, strict=True)]
             texts = [bold(text, style) if best[n] == index else text for n, text in enumerate(texts)]
-            lines.append([escaped(row.title, style), escaped(row.given, style), str(row.clips), *texts])
+            texts = [
+                text + raised(v.letters.get(index, ""), style) for text, v in zip(texts, self.verdicts, strict=True)
+            ]
+            count = f"{row.clips} ({row.sources})"
+            lines.append([escaped(row.title, style), escaped(row.given, style), count, *texts])
         grid = tabulate(lines, headers=headers, tablefmt=style, disable_numparse=True)
         if style == "latex_raw":
             rules = iter(("\\toprule", "\\midrule", "\\bottomrule"))
@@ -145,7 +165,9 @@ def build_table(title: str, records: Sequence[LoadedRecord]) -> Table:
     first = records[0].facts
     columns = _columns(records)
     rows = tuple(_row(record, columns) for record in records)
-    return Table(f"{title} ({first.data.name})", columns, rows, tuple(_notes(records)))
+    verdicts = tuple(_verdicts(records, columns, rows))
+    notes = table_notes(records, columns, rows, verdicts)
+    return Table(f"{title} ({first.data.name})", columns, rows, verdicts, notes)
 
 
 def clip_values(record: LoadedRecord, metric: str) -> np.ndarray:
@@ -165,7 +187,7 @@ def _columns(records: Sequence[LoadedRecord]) -> tuple[Column, ...]:
     for name in facts.protocol.metrics:
         metric = facts.metrics[name]
         if metric.kind == "set":
-            reductions = ["", CORRECTED] if name == "fvd" else [""]
+            reductions = ["", CORRECTED]
         else:
             reductions = [f"best of {samples}", f"mean of {samples}"] if samples > 1 else [""]
         columns += [Column(name, reduction, metric.title, metric.higher_is_better) for reduction in reductions]
@@ -200,115 +222,61 @@ def _given(record: LoadedRecord) -> str:
 def _cell(record: LoadedRecord, column: Column) -> Cell:
     facts = record.facts
     if facts.metrics[column.metric].kind != "set":
-        best = column.reduction.startswith("best")
-        values = over_samples(clip_values(record, column.metric), column.higher_is_better, best)
+        values = _reduced(record, column)
         defined = np.flatnonzero(~np.isnan(values))
         if not len(defined):
             return Cell(refused="it is not defined for any of the clips")
-        return Cell(mean_interval(values[defined], [facts.sources[row] for row in defined]))
+        sources = [facts.sources[row] for row in defined]
+        return Cell(mean_interval(values[defined], sources), clips=len(defined), sources=len(set(sources)))
     result = facts.set_results[column.metric]
     value = result.bias_corrected if column.reduction == CORRECTED else result.value
     if result.refused or value is None:
         return Cell(refused=result.refused or "too few clips for a jackknife")
     error = NAN if result.standard_error is None else result.standard_error
-    return Cell(jackknife_interval(value, error, result.groups), error)
+    interval = jackknife_interval(value, error, result.groups)
+    return Cell(interval, error, clips=len(facts.clip_ids), sources=len(set(facts.sources)))
+
+
+def _reduced(record: LoadedRecord, column: Column) -> np.ndarray:
+    """One value a clip, float64 [N], NaN where it is not defined."""
+    best = column.reduction.startswith("best")
+    return over_samples(clip_values(record, column.metric), column.higher_is_better, best)
 
 
 def _text(cell: Cell, column: Column, style: str) -> str:
     if cell.refused:
         return marked("none", style)
     digits = DECIMALS.get(column.metric, DEFAULT_DECIMALS)
-    value, low, high = (f"{number:.{digits}f}" for number in vars(cell.interval).values())
-    return value if np.isnan(cell.interval.low) else f"{value} [{low}, {high}]"
+    value, low, high = (fixed(number, digits) for number in vars(cell.interval).values())
+    if np.isnan(cell.interval.low):
+        return value
+    return f"{value} [{low}, {high}]{marked('few', style) if cell.few else ''}"
 
 
 def best_row(number: int, column: Column, rows: Sequence[Row]) -> int | None:
     """The row with the best value; rows that saw the truth do not compete."""
+    return next(iter(best_first(number, column, rows)), None)
+
+
+def best_first(number: int, column: Column, rows: Sequence[Row]) -> list[int]:
+    """The rows that have a value in a column and did not see the truth, best first."""
     values = {
         index: row.cells[number].interval.value
         for index, row in enumerate(rows)
         if not row.sees_truth and not np.isnan(row.cells[number].interval.value)
     }
-    if not values:
-        return None
-    return (max if column.higher_is_better else min)(values, key=lambda index: values[index])
+    return sorted(values, key=lambda index: -values[index] if column.higher_is_better else values[index])
 
 
-def _notes(records: Sequence[LoadedRecord]) -> list[str]:
+def _verdicts(records: Sequence[LoadedRecord], columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Verdict]:
+    """One verdict a column."""
     facts = records[0].facts
-    protocol, clips, sources = facts.protocol, len(facts.clip_ids), len(set(facts.sources))
-    shown = f"{protocol.context} context frame{'s' if protocol.context > 1 else ''}"
-    notes = [
-        f"N = {clips} clips from {sources} sources. {shown}, {protocol.horizon} frames predicted and scored, "
-        f"{protocol.size} x {protocol.size} px, K = {protocol.samples}, predictions to 8 bits: {protocol.quantise}, "
-        f"mode {protocol.mode}. Protocol {facts.protocol_hash}.",
-        *([_poke_note(records[0])] if protocol.poke is not None else []),
-        *([_track_note(protocol)] if protocol.tracks is not None else []),
-        f"Data: {facts.data.description}. Content {facts.data.content_hash[:12]}.",
-        f"In brackets: {LEVEL:.0%} intervals. Frame metrics: mean over frames, then over clips, BCa bootstrap over "
-        "sources. Set metrics: group jackknife over sources.",
-        *(
-            [
-                f"Motion is measured by {protocol.tracker!r} flow from x0"
-                + (
-                    ", or from the true last frame and the exact flow to it, whichever explains the prediction better."
-                    if protocol.anchored
-                    else "; the row of the truth shows its error."
-                )
-            ]
-            if protocol.tracker
-            else []
-        ),
-        *(f"{m.title} (version {m.version}): {m.convention}." for m in facts.metrics.values()),
-    ]
-    if any(m.kind == "set" for m in facts.metrics.values()) and clips < FEW_CLIPS:
-        notes.append(
-            f"With N = {clips} < {FEW_CLIPS}, FVD is biased upwards by much: compare only values of equal N, and none "
-            "of them with published ones."
-        )
-    if any("truth" in record.facts.method.inputs for record in records):
-        notes.append("Rows given the truth saw the frames to be predicted; they do not compete for the best value.")
-    for record in records:
-        notes += _row_notes(record)
-    notes += [f"Left out as unreadable: {name}." for name in facts.data.skipped]
-    return notes
-
-
-def _poke_note(record: LoadedRecord) -> str:
-    protocol, lengths = record.facts.protocol, np.linalg.norm(record.arrays["poke/displacement"], axis=-1)
-    rule = protocol.poke
-    if rule is None or rule.source == "true":
-        how = "true pokes of the data"
-    else:
-        how = f"simulated from {protocol.flow} flow, foreground {rule.foreground}, background share {rule.background:g}"
-    return f"Pokes: {how}; mean length {lengths.mean():.1f} px, longest {lengths.max():.1f} px, seed {protocol.seed}."
-
-
-def _track_note(protocol: Protocol) -> str:
-    rule = protocol.tracks
-    assert rule is not None
-    if rule.source == "exact":
-        return f"Tracks: {rule.count} of the points whose exact motion the data know, those that move most at first."
-    return f"Tracks: {rule.count} points followed through {rule.estimator} flow, foreground {rule.foreground}."
-
-
-def _row_notes(record: LoadedRecord) -> list[str]:
-    facts, notes = record.facts, []
-    title = facts.method.title
-    if facts.method.notes:
-        notes.append(f"{title}: {facts.method.notes}")
-    for name, metric in facts.metrics.items():
-        if metric.kind == "clip":
-            undefined = int(np.isnan(record.clip_values(name)).any(1).sum())
-            if undefined:
-                notes.append(f"{title}: {metric.title} is not defined for {undefined} clips, which are left out of it.")
-        if metric.unit == "dB":
-            capped = int((record.frame_values(name) > PSNR_CAP).sum())
-            if capped:
-                notes.append(f"{title}: {capped} frames above {PSNR_CAP:g} dB (or identical) count as {PSNR_CAP:g} dB.")
-    notes += [
-        f"{title}: no {facts.metrics[name].title}: {result.refused}."
-        for name, result in facts.set_results.items()
-        if result.refused
-    ]
-    return notes
+    kept: dict[str, Replicates | str] = {}
+    for number, column in enumerate(columns):
+        order, metric = best_first(number, column, rows), column.metric
+        if facts.metrics[metric].kind == "set":
+            if metric not in kept and len(order) > 1:
+                kept[metric] = set_replicates(metric, {row: records[row] for row in order})
+            yield verdict_of_sets(kept.get(metric, ""), order, corrected=column.reduction == CORRECTED)
+        else:
+            yield verdict_of_means({row: _reduced(records[row], column) for row in order}, facts.sources, order)

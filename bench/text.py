@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 _MARKS = {
-    "github": {"up": "↑", "down": "↓", "none": "—"},
-    "latex_raw": {"up": r"$\uparrow$", "down": r"$\downarrow$", "none": "---"},
+    "github": {"up": "↑", "down": "↓", "none": "—", "few": "†"},
+    "latex_raw": {"up": r"$\uparrow$", "down": r"$\downarrow$", "none": "---", "few": r"$^\dagger$"},
 }
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -19,7 +19,7 @@ _LATEX = {
 
 
 def marked(mark: str, style: str) -> str:
-    """The sign for "up", "down" or "none" (no value)."""
+    """The sign for "up", "down", "none" (no value) or "few" (an interval from few sources)."""
     return _MARKS[style][mark]
 
 
@@ -33,6 +33,19 @@ def escaped(text: str, style: str) -> str:
 def bold(text: str, style: str) -> str:
     """`text` in bold."""
     return f"**{text}**" if style == "github" else f"\\textbf{{{text}}}"
+
+
+def raised(letters: str, style: str) -> str:
+    """Significance letters, as they follow a number: plain in markdown, a superscript in LaTeX; "" for none."""
+    if not letters:
+        return ""
+    return f" {letters}" if style == "github" else f"\\textsuperscript{{{letters}}}"
+
+
+def fixed(value: float, digits: int) -> str:
+    """`value` with `digits` decimals, without a negative zero."""
+    text = f"{value:.{digits}f}"
+    return text if text.strip("-0.") else text.removeprefix("-")
 
 
 def some(names: Sequence[str], most: int) -> str:

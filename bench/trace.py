@@ -17,7 +17,7 @@ from bench.origin import record_origin
 from bench.record import LoadedRecord
 from bench.statistics import LEVEL, over_samples
 from bench.store import load_record
-from bench.suite import Suite
+from bench.suite_file import Suite
 from bench.tables import Cell, Column, Table, build_table, clip_values
 from metrics.base import METRICS
 from metrics.errors import RecordError
@@ -216,7 +216,7 @@ def _made_of(record: LoadedRecord, column: Column) -> tuple[dict[str, float], st
         steps.append(f"{'best' if best else 'mean'} of {facts.samples} samples")
     defined = int((~np.isnan(values)).sum())
     steps.append(f"mean over {clips} clips" if defined == clips else f"mean over the {defined} clips that have one")
-    how = f"{', '.join(steps)}; BCa bootstrap over {sources} sources"
+    how = f"{', '.join(steps)}; bootstrap-t over {sources} sources"
     return dict(zip(facts.clip_ids, values.tolist(), strict=True)), how, (f"{metric.kind}/{name}",)
 
 

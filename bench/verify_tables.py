@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.record import LoadedRecord
-from bench.suite import Suite, load_suite, suite_names
+from bench.suite_file import Suite, load_suite, suite_names
 from bench.tables import Table, build_table
 from bench.verify_records import Fault
 from metrics.errors import PokeBenchError, ProtocolError

@@ -12,7 +12,7 @@ from bench.protocol import Protocol
 from bench.report.collect import SuiteReport, collect
 from bench.report.page import render
 from bench.store import Store
-from bench.suite import Suite
+from bench.suite_file import Suite
 from methods.registry import build_method
 
 HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\"'&{{ 7*7 }}"

@@ -22,7 +22,7 @@ SUBSETS = 8
 SMALLEST_SET = 8
 """Clips of the smallest subset."""
 FEATURES = "features/i3d"
-BAND = f"bands: {LEVEL:.0%} intervals, BCa bootstrap over sources"
+BAND = f"bands: {LEVEL:.0%} intervals, bootstrap-t over sources"
 
 
 def over_time(records: Sequence[LoadedRecord], path: Path) -> list[Path]:

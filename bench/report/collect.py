@@ -9,14 +9,16 @@ from pathlib import Path
 import torch
 
 from bench.data.interface import DataSet, Progress
-from bench.evaluate import AnyMethod, run_key
+from bench.evaluate import run_key
+from bench.prediction import AnyMethod
 from bench.record import LoadedRecord
 from bench.report.choose import choose_clips, chosen_metrics
-from bench.report.compare import Verdict, verdicts
 from bench.report.films import ShownClip, film
 from bench.store import load_record
-from bench.suite import Suite, suite_record
+from bench.suite import suite_record
+from bench.suite_file import Suite
 from bench.tables import Table, build_table
+from bench.verdicts import Verdict
 from methods.interface import MethodCard
 from methods.registry import build_method
 from metrics.errors import MethodError, RegistryError, ReportError, WeightsError
@@ -30,7 +32,6 @@ class SuiteReport:
         name: of the suite.
         records: one a row of the table.
         table: of the records.
-        verdicts: one a column of the table.
         metrics: those by which clips were chosen.
         ranked_by: title of the method by which clips were ranked; "": all methods that compete.
         clips: the chosen clips with their videos.
@@ -41,12 +42,16 @@ class SuiteReport:
     name: str
     records: tuple[LoadedRecord, ...]
     table: Table
-    verdicts: tuple[Verdict, ...]
     metrics: tuple[str, ...]
     ranked_by: str
     clips: tuple[ShownClip, ...]
     frame_rate: float
     sentences: tuple[str, ...]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One a column of the table."""
+        return self.table.verdicts
 
 
 def collect(
@@ -85,7 +90,6 @@ def collect(
         name=suite.name,
         records=tuple(records),
         table=table,
-        verdicts=tuple(verdicts(records, table)),
         metrics=tuple(name for name in metrics if any(name in roles for roles in chosen.values())),
         ranked_by=ranked_by,
         clips=tuple(filmed.clips),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.data.interface import DataSet, Progress
-from bench.evaluate import AnyMethod, condition, predict
 from bench.flow import FlowSource
+from bench.prediction import AnyMethod, condition, predict
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.report.choose import Roles, clip_metrics

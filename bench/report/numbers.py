@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from bench.tables import DECIMALS, DEFAULT_DECIMALS
+from bench.text import fixed
 
 
 def number(metric: str, value: float) -> str:
     """`value` with as many decimals as tables give to `metric`; "not defined" for NaN."""
     if math.isnan(value):
         return "not defined"
-    text = f"{value:.{DECIMALS.get(metric, DEFAULT_DECIMALS)}f}"
-    return text if text.strip("-0.") else text.removeprefix("-")  # no negative zero
+    return fixed(value, DECIMALS.get(metric, DEFAULT_DECIMALS))
 
 
 def every_digit(value: float) -> str:

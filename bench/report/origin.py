@@ -6,10 +6,10 @@ from typing import Any
 
 from bench.origin import Lines, section
 from bench.record import MetricFacts
-from bench.report.compare import Verdict
 from bench.report.numbers import chance, every_digit
 from bench.statistics import LEVEL
 from bench.tables import Cell, Column, Table
+from bench.verdicts import Verdict
 
 
 def cell_origin(table: Table, row: int, number: int, metric: MetricFacts, verdict: Verdict) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def cell_origin(table: Table, row: int, number: int, metric: MetricFacts, verdic
     line, column = table.rows[row], table.columns[number]
     cell = line.cells[number]
     return [
-        section("Value", _value_lines(cell, column, line.clips, line.sources)),
+        section("Value", _value_lines(cell, column)),
         section("Compared with", _comparison_lines(table, row, verdict)),
         section(
             "Metric",
@@ -30,7 +30,7 @@ def cell_origin(table: Table, row: int, number: int, metric: MetricFacts, verdic
     ]
 
 
-def _value_lines(cell: Cell, column: Column, clips: int, sources: int) -> Lines:
+def _value_lines(cell: Cell, column: Column) -> Lines:
     if cell.refused:
         return [("none", cell.refused)]
     interval = cell.interval
@@ -39,11 +39,13 @@ def _value_lines(cell: Cell, column: Column, clips: int, sources: int) -> Lines:
         (f"{LEVEL:.0%} interval", f"{every_digit(interval.low)} to {every_digit(interval.high)}"),
         *([("standard error", every_digit(cell.standard_error))] if cell.standard_error >= 0 else []),
         ("better is", "higher" if column.higher_is_better else "lower"),
-        ("N", f"{clips} clips from {sources} sources"),
+        ("N", f"{cell.clips} clips from {cell.sources} sources"),
     ]
 
 
 def _comparison_lines(table: Table, row: int, verdict: Verdict) -> Lines:
+    if table.rows[row].sees_truth:
+        return [("no test", "rows that saw the truth do not compete")]
     if verdict.reason:
         return [("no test", verdict.reason)]
     lines = []

@@ -13,13 +13,14 @@ from typing import Any
 
 from bench import provenance
 from bench.origin import record_origin
+from bench.published import CAUTION, SOURCE, TITLES, published_grid
 from bench.report.arrows import arrows
 from bench.report.collect import SuiteReport
 from bench.report.heatmaps import Picture
 from bench.report.numbers import megabytes, number
 from bench.report.origin import cell_origin
-from bench.significance import ALPHA
 from bench.tables import Row, best_row
+from bench.text import marked
 from metrics.cache import atomic_path
 from metrics.errors import ReportError
 
@@ -81,6 +82,9 @@ def render(suites: Sequence[SuiteReport], heatmaps: Sequence[Picture] = ()) -> s
         arrows=arrows,
         suites=[_suite_view(number, suite) for number, suite in enumerate(suites)],
         heatmaps=heatmaps,
+        published=[(title, *published_grid(number)) for number, title in TITLES.items()],
+        source=SOURCE,
+        caution=CAUTION,
         origins=_origins(suites),
         rates=_rates(suites),
         usual_rate=next((suite.frame_rate for suite in suites if suite.clips), 0.0),
@@ -90,7 +94,6 @@ def render(suites: Sequence[SuiteReport], heatmaps: Sequence[Picture] = ()) -> s
         videos=any(suite.clips for suite in suites),
         made=provenance.now(),
         commit=_short(provenance.commit()),
-        alpha=f"{ALPHA:.0%}",
         css=Markup(css),
         script=Markup(script),
         css_hash=_csp_hash(css),
@@ -126,11 +129,6 @@ def _suite_view(index: int, suite: SuiteReport) -> dict[str, Any]:
         for row, line in enumerate(table.rows)
     )  # fmt: skip
     facts = suite.records[0].facts
-    reasons = {
-        column.header("github"): verdict.reason
-        for column, verdict in zip(table.columns, suite.verdicts, strict=True)
-        if verdict.reason
-    }
     return {
         "key": f"suite{index}",
         "name": suite.name,
@@ -138,9 +136,6 @@ def _suite_view(index: int, suite: SuiteReport) -> dict[str, Any]:
         "columns": table.columns,
         "rows": rows,
         "notes": table.notes,
-        "reasons": reasons,
-        "pairs": max((len(verdict.comparisons) for verdict in suite.verdicts), default=0),
-        "sets": any(metric.kind == "set" for metric in facts.metrics.values()),
         "sentences": suite.sentences,
         "clips": suite.clips,
         "titles": {name: facts.metrics[name].title for name in suite.metrics},
@@ -163,7 +158,9 @@ def _cell_view(suite: SuiteReport, index: int, row: int, place: int) -> CellView
     return CellView(
         key=_key(index, row, place),
         value="none" if cell.refused else number(column.metric, interval.value),
-        interval="" if math.isnan(interval.low) else f"[{', '.join(limits)}]",
+        interval=""
+        if math.isnan(interval.low)
+        else f"[{', '.join(limits)}]{marked('few', 'github') if cell.few else ''}",
         letters=suite.verdicts[place].letters.get(row, ""),
         best=best_row(place, column, table.rows) == row,
         refused=cell.refused,

@@ -23,12 +23,12 @@ from bench.record import LoadedRecord
 from bench.report.arrows import arrows
 from bench.report.choose import choose_clips
 from bench.report.collect import collect
-from bench.report.compare import set_replicates
 from bench.report.heatmaps import heatmap_picture
 from bench.report.media import sheet
 from bench.report.numbers import chance, number
 from bench.report.page import render, write_report
 from bench.tables import clip_values
+from bench.verdicts import set_replicates
 from methods.interface import clip_generator
 from metrics.errors import RecordError, ReportError
 from metrics.fvd import BiasWarning, fvd_from_features
@@ -117,14 +117,16 @@ def test_a_number_that_was_refused_says_why(page, parsed):
     cell = parsed.origins()["cells"]["1.0.0"]
     assert cell["title"] == "FVD: Copy last frame"
     assert cell["sections"][0]["lines"] == [["none", "needs 9 frames, the protocol has 6"]]
-    assert "No letters for FVD ↓: fewer than two methods have a value." in " ".join(t for _, t in parsed.texts)
+    assert "No letters for FVD; FVD, bias-corrected: fewer than two methods that compete have a value." in " ".join(
+        t for _, t in parsed.texts
+    )
 
 
 def test_letters_of_the_table_are_those_of_the_tests(page, parsed):
     verdict = page.reports[0].verdicts[0]  # PSNR, best of 2
-    assert set(verdict.letters) == {0, 1, 2}
-    assert len(verdict.comparisons) == 3
-    best = max(range(3), key=lambda row: page.reports[0].table.rows[row].cells[0].interval.value)
+    assert set(verdict.letters) == {0, 2}  # row 1 saw the truth
+    assert len(verdict.comparisons) == 1
+    best = max((0, 2), key=lambda row: page.reports[0].table.rows[row].cells[0].interval.value)
     assert verdict.letters[best].startswith("a")
     letters = [text for tag, text in parsed.texts if tag == "sup"]
     assert len(letters) == sum(len(v.letters) for report in page.reports for v in report.verdicts)
@@ -419,7 +421,7 @@ def test_the_command_writes_a_report_from_records(page, tmp_path, monkeypatch, c
     parsed = Parsed((tmp_path / "out.html").read_text())
     assert len(parsed.named("button", "cell")) == 5 * 2
     shown = " ".join(text for _, text in parsed.texts)
-    assert "No letters for SSIM ↑: 3 sources are too few to tell 5 methods apart." in shown
+    assert "No letters for PSNR; SSIM: 3 sources are too few to tell 3 methods apart." in shown
     status, said = run("report", "reference", *options, "--limit-mb", "0.1", "--out", str(tmp_path / "no.html"))
     assert status == 1
     assert "more than the limit" in said.err

@@ -2,24 +2,44 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from bench.statistics import jackknife_interval, mean_interval, over_samples
+from bench.statistics import MIN_SOURCES, RESAMPLES, jackknife_interval, mean_interval, over_samples
 
 
 def test_the_mean_weighs_clips_not_sources():
-    found = mean_interval(np.array([1.0, 2, 3, 10]), ["a", "a", "a", "b"])
+    found = mean_interval(np.array([1.0, 2, 3, 10, 2, 5, 1, 8, 4]), list("aaabcdefg"))
     assert found.value == 4
-    assert found.low <= 4 <= found.high
+    assert found.low <= found.value <= found.high
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    covered, repeats = 0, 200
-    for _ in range(repeats):
-        effects = random.normal(size=12)
-        values = np.repeat(effects, 5) + 0.1 * random.normal(size=60)
-        found = mean_interval(values, np.repeat(np.arange(12), 5).astype(str).tolist())
-        covered += found.low <= 0 <= found.high
-    assert 0.86 <= covered / repeats <= 0.98  # nominal .95; BCa with 12 sources falls somewhat short
+def test_limits_by_hand():
+    """One resample at a time, in plain words, against the matrices of the program."""
+    sums, counts = np.array([3.0, 1, 4, 1, 5, 9]), np.array([2.0, 1, 3, 1, 2, 2])
+    names = np.repeat(list("abcdef"), counts.astype(int)).tolist()
+    found = mean_interval(np.repeat(sums / counts, counts.astype(int)), names)
+
+    def of(s, c):
+        mean = s.sum() / c.sum()
+        return mean, np.sqrt(((s - mean * c) ** 2).sum()) / c.sum()
+
+    mean, error = of(sums, counts)
+    ratios = []
+    for chosen in np.random.default_rng(0).integers(0, 6, (RESAMPLES, 6)):
+        again, spread = of(sums[chosen], counts[chosen])
+        ratios.append((again - mean) / spread if spread > 1e-9 else np.copysign(np.inf, again - mean))
+    ratios.sort()
+    assert (found.low, found.high) == pytest.approx((mean - ratios[9749] * error, mean - ratios[249] * error))
+
+
+def test_many_sources_are_resampled_in_parts(monkeypatch):
+    values, names = np.random.default_rng(3).random(40), [f"{n:02d}" for n in range(40)]
+    whole = mean_interval(values, names)
+    monkeypatch.setattr("bench.statistics._BLOCK", 40 * 1000)
+    assert mean_interval(values, names) == whole
+
+
+def test_skewed_values_have_a_longer_side():
+    found = mean_interval(np.random.default_rng(4).exponential(size=20), [str(n) for n in range(20)])
+    assert found.high - found.value > 1.3 * (found.value - found.low)
 
 
 def test_clips_of_one_source_do_not_count_as_independent():
@@ -30,12 +50,22 @@ def test_clips_of_one_source_do_not_count_as_independent():
     assert together.high - together.low > 2 * (apart.high - apart.low)
 
 
-def test_one_source_has_no_interval_and_equal_values_have_none_either():
+def test_few_sources_have_no_interval_and_equal_values_one_of_no_length():
     alone = mean_interval(np.array([1.0, 2]), ["a", "a"])
     assert alone.value == 1.5
     assert np.isnan([alone.low, alone.high]).all()
+    for sources in (MIN_SOURCES - 1, MIN_SOURCES):
+        found = mean_interval(np.arange(1.0, sources + 1), [str(n) for n in range(sources)])
+        assert np.isnan([found.low, found.high]).all() == (sources < MIN_SOURCES)
     equal = mean_interval(np.array([2.0, 2, 2]), ["a", "b", "c"])
     assert (equal.low, equal.value, equal.high) == (2, 2, 2)
+
+
+def test_one_source_that_differs_from_all_others_gives_no_interval():
+    """A third of the resamples lack it, and know of no difference: one end would be infinite."""
+    found = mean_interval(np.array([1.0] + [0.0] * 49), [str(n) for n in range(50)])
+    assert found.value == 0.02
+    assert np.isnan([found.low, found.high]).all()
 
 
 def test_the_interval_does_not_depend_on_the_order_of_clips():

@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,9 +7,12 @@ import pytest
 from conftest import Convolved, DriftingDiscs
 
 from bench.evaluate import evaluate
-from bench.store import Store
-from bench.tables import build_table
-from bench.text import escaped
+from bench.record import LoadedRecord
+from bench.significance import compare_means
+from bench.statistics import over_samples
+from bench.store import Store, load_record
+from bench.tables import best_row, build_table, clip_values
+from bench.text import escaped, fixed
 from methods.registry import build_method
 from metrics.errors import ProtocolError
 
@@ -66,6 +70,118 @@ def test_csv_holds_every_digit(records):
     read = pd.read_csv(io.StringIO(table.frame().to_csv(index=False)), keep_default_na=True)
     assert len(read) == len(table.rows) * len(table.columns)
     assert np.array_equal(read.value, [cell.interval.value for row in table.rows for cell in row.cells])
+
+
+def cells(text, title):
+    """The cells of a row of a markdown table."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {title} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_letters_are_those_of_the_tests_and_those_who_saw_the_truth_have_none(records):
+    table = build_table("T", records)
+    names = [name for name, row in zip("0123", table.rows, strict=True) if not row.sees_truth]
+    for number, (column, verdict) in enumerate(zip(table.columns, table.verdicts, strict=True)):
+        best = column.reduction.startswith("best")
+        values = {
+            int(n): over_samples(clip_values(records[int(n)], column.metric), column.higher_is_better, best)
+            for n in names
+        }
+        pairs = compare_means(values, records[0].facts.sources)
+        assert [pair.adjusted for pair in verdict.comparisons] == [
+            next(one.adjusted for one in pairs if {one.first, one.second} == {pair.first, pair.second})
+            for pair in verdict.comparisons
+        ]
+        for row, line in enumerate(table.rows):
+            text = cells(table.markdown(), line.title)[3 + number]
+            assert text.endswith(f" {verdict.letters[row]}") if row in verdict.letters else text.endswith(("]", "]†"))
+    assert set(table.verdicts[0].letters) == {0, 1, 3}
+
+
+def test_the_best_value_has_the_first_letter_and_the_notes_say_what_letters_mean(records):
+    table = build_table("T", records)
+    for number, verdict in enumerate(table.verdicts):
+        best = best_row(number, table.columns[number], table.rows)
+        assert verdict.letters[best].startswith("a")
+        assert cells(table.markdown(), table.rows[best].title)[3 + number].startswith("**")
+    [note] = [note for note in table.notes if note.startswith("Letters:")]
+    for words in ("at the 5% level", "Holm's correction", "up to 3", "all 2^7 sign patterns over 7 sources (20 clips)"):
+        assert words in note
+    assert any(note.startswith("Bold: the best value of a column. Where there are letters") for note in table.notes)
+
+
+def test_letters_in_latex_are_raised_and_in_csv_have_a_column(records):
+    table = build_table("T", records)
+    count = sum(len(verdict.letters) for verdict in table.verdicts)
+    assert count == 3 * len(table.columns)
+    assert table.latex().count("\\textsuperscript{") == count
+    assert "]$^\\dagger$}\\textsuperscript{" in table.latex()  # bold ends before the letters
+    frame = table.frame()
+    letters = frame.set_index(["method", "metric", "reduction"]).letters
+    first = table.columns[0]
+    assert letters[table.rows[3].title, first.metric, first.reduction] == table.verdicts[0].letters[3]
+    assert letters[table.rows[2].title, first.metric, first.reduction] == ""
+
+
+def test_counts_of_clips_sources_and_samples_are_shown(records):
+    table = build_table("T", records)
+    text = table.markdown()
+    assert "| N (sources) " in text
+    assert cells(text, "Copy last frame")[2] == "20 (7)"
+    assert "PSNR, best of 3" in text
+    [note] = [note for note in table.notes if note.startswith("Best of 3:")]
+    assert "Methods that have one prediction, which is their best and their mean: Copy last frame, Context mean" in note
+    assert (table.frame().clips_defined == 20).all()
+    assert (table.frame().sources_defined == 7).all()
+
+
+def test_intervals_from_few_sources_are_marked_and_from_fewer_left_out(records, tmp_path):
+    table = build_table("T", records)
+    assert cells(table.markdown(), "Context mean")[3].count("†") == 1  # 7 sources
+    assert any(note.startswith("†: from fewer than 10 sources") for note in table.notes)
+    assert "$^\\dagger$" in table.latex()
+    protocol = records[0].facts.protocol
+    few = evaluate(
+        [build_method(spec) for spec in ("copy-last-frame", "context-mean")],
+        DriftingDiscs(clips=8), protocol, Store(tmp_path),
+    )  # fmt: skip
+    table = build_table("T", few)
+    assert "[" not in cells(table.markdown(), "Context mean")[3]
+    assert any(note.startswith("A value without brackets is from fewer than 5 sources") for note in table.notes)
+    assert any(note.endswith("3 sources are too few to tell 2 methods apart.") for note in table.notes)
+    assert any(note.startswith("Bold: the best value of a column, with no test") for note in table.notes)
+
+
+def test_set_metrics_have_letters_from_the_paired_jackknife():
+    """Three records of one golden record: its features, better ones, and none."""
+    path = Path(__file__).resolve().parents[1] / "golden" / "records" / "2" / "record.json"
+    record = load_record(path)
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=record.arrays["features/i3d/target"].shape).astype(np.float32)
+
+    def with_features(name, **arrays):
+        method = record.facts.method.model_copy(update={"name": name, "title": name})
+        sources = tuple(f"s{number}" for number in range(len(record.facts.clip_ids)))
+        facts = record.facts.model_copy(update={"method": method, "sources": sources})
+        return LoadedRecord(facts, {**record.arrays, "features/i3d/target": target, **arrays})
+
+    near, far = (target + np.float32(shift) for shift in (0.1, 5.0))
+    pair = [with_features("near", **{"features/i3d/pred": near}), with_features("far", **{"features/i3d/pred": far})]
+    table = build_table("T", pair)
+    number = next(n for n, column in enumerate(table.columns) if column.metric == "fvd")
+    assert set(table.verdicts[number].letters.values()) == {"a", "b"}
+    assert table.verdicts[number].comparisons[0].p < 0.01
+    assert any("Student's t on the paired jackknife" in note for note in table.notes)
+    bare = with_features("bare")
+    del bare.arrays["features/i3d/pred"]
+    table = build_table("T", [pair[0], bare])
+    assert table.verdicts[number].letters == {}
+    assert any("the records hold no features" in note for note in table.notes)
+
+
+def test_a_negative_zero_is_zero():
+    assert fixed(-0.0004, 3) == "0.000"
+    assert fixed(-0.0006, 3) == "-0.001"
 
 
 def test_latex_is_escaped_and_has_rules(records):

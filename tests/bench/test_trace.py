@@ -48,7 +48,7 @@ def test_a_cell_leads_to_its_rows(made):
     assert found.cell.interval.value == pytest.approx(best.mean())
     assert found.cell.interval == build_table("T", records).rows[1].cells[2].interval
     assert found.arrays == ("frame/ssim",)
-    assert found.how == "mean over 10 frames, best of 3 samples, mean over 7 clips; BCa bootstrap over 3 sources"
+    assert found.how == "mean over 10 frames, best of 3 samples, mean over 7 clips; bootstrap-t over 3 sources"
     assert (found.path.parent / found.record.facts.arrays.file).is_file()
 
 

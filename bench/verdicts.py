@@ -1,4 +1,4 @@
-"""The significance letters of a table, from the rows and features that its records hold."""
+"""The significance letters of a table's columns, from the rows and features that its records hold."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.record import LoadedRecord
 from bench.significance import (
     ALPHA,
     Comparison,
+    Values,
     compare_means,
     compare_replicates,
     letters,
     smallest_p,
 )
-from bench.statistics import over_samples
-from bench.tables import CORRECTED, Column, Table, clip_values
 from metrics.base import METRICS, SetMetric
+from metrics.errors import RegistryError
 from metrics.fvd import BiasWarning
 from metrics.jackknife import GROUPS, MIN_GROUPS, assign_groups
 
@@ -31,13 +31,16 @@ class Verdict:
 
     Attributes:
         letters: row -> its letters; empty when there are none.
-        comparisons: of all pairs of rows that have a value.
+        comparisons: of all pairs of rows that compete and have a value.
         reason: why there are no letters; "" when there are.
     """
 
     letters: dict[int, str] = field(default_factory=dict)
     comparisons: tuple[Comparison, ...] = ()
     reason: str = ""
+
+
+TOO_FEW = Verdict(reason="fewer than two methods that compete have a value")
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,38 @@ class Replicates:
     sizes: list[int]
 
 
-def verdicts(records: Sequence[LoadedRecord], table: Table) -> list[Verdict]:
-    """One verdict a column of `table`, whose rows are `records`."""
-    kept: dict[str, Replicates | str] = {}
-    found = []
-    for number, column in enumerate(table.columns):
-        order = _best_first(table, number)
-        if len(order) < 2:
-            found.append(Verdict(reason="fewer than two methods have a value"))
-        elif records[0].facts.metrics[column.metric].kind == "set":
-            if column.metric not in kept:
-                kept[column.metric] = set_replicates(column.metric, {row: records[row] for row in order})
-            found.append(_of_sets(kept[column.metric], column, order))
-        else:
-            found.append(_of_means(records, column, order))
-    return found
+def verdict_of_means(rows: Mapping[int, Values], sources: Sequence[str], order: Sequence[int]) -> Verdict:
+    """Letters of a column of means over clips.
+
+    Args:
+        rows: row of the table -> float64 [N], one value a clip, NaN where it is not defined.
+        sources: the source of each clip, N names.
+        order: the rows that compete and have a value, best first.
+    """
+    if len(order) < 2:
+        return TOO_FEW
+    compared = {row: rows[row] for row in order}
+    if smallest_p(compared, sources) > ALPHA:
+        return Verdict(reason=f"{len(set(sources))} sources are too few to tell {len(order)} methods apart")
+    comparisons = compare_means(compared, sources)
+    return Verdict(letters(order, comparisons), tuple(comparisons))
+
+
+def verdict_of_sets(replicates: Replicates | str, order: Sequence[int], *, corrected: bool) -> Verdict:
+    """Letters of a column of distances of sets.
+
+    Args:
+        replicates: of the rows in `order` at least, or why there are none.
+        order: as for `verdict_of_means`.
+        corrected: whether the column holds bias-corrected values.
+    """
+    if len(order) < 2:
+        return TOO_FEW
+    if isinstance(replicates, str):
+        return Verdict(reason=replicates)
+    values = {row: replicates.values[row] for row in order}
+    comparisons = compare_replicates(values, replicates.deleted, replicates.sizes, corrected=corrected)
+    return Verdict(letters(order, comparisons), tuple(comparisons))
 
 
 def set_replicates(name: str, records: Mapping[int, LoadedRecord]) -> Replicates | str:
@@ -78,7 +98,10 @@ def set_replicates(name: str, records: Mapping[int, LoadedRecord]) -> Replicates
     The groups are those of the records' own standard errors, and the same for all rows, so that differences are paired.
     """
     facts = next(iter(records.values())).facts
-    metric: SetMetric = METRICS.get(name)(device="cpu", mode=facts.protocol.mode)
+    try:
+        metric: SetMetric = METRICS.get(name)(device="cpu", mode=facts.protocol.mode)
+    except RegistryError:
+        return f"the metric {name!r} is not installed here"
     keys = [f"features/{metric.extractor}/{side}" for side in ("pred", "target")]
     if any(key not in record.arrays for record in records.values() for key in keys):
         return "the records hold no features"
@@ -104,31 +127,3 @@ def _without(group: np.ndarray, *features: torch.Tensor) -> list[torch.Tensor]:
     keep = torch.ones(len(features[0]), dtype=torch.bool)
     keep[torch.from_numpy(group)] = False
     return [one[keep] for one in features]
-
-
-def _of_sets(replicates: Replicates | str, column: Column, order: Sequence[int]) -> Verdict:
-    if isinstance(replicates, str):
-        return Verdict(reason=replicates)
-    corrected = column.reduction == CORRECTED
-    comparisons = compare_replicates(replicates.values, replicates.deleted, replicates.sizes, corrected=corrected)
-    return Verdict(letters(order, comparisons), tuple(comparisons))
-
-
-def _of_means(records: Sequence[LoadedRecord], column: Column, order: Sequence[int]) -> Verdict:
-    best = column.reduction.startswith("best")
-    rows = {row: over_samples(clip_values(records[row], column.metric), column.higher_is_better, best) for row in order}
-    sources = records[0].facts.sources
-    if smallest_p(rows, sources) > ALPHA:
-        return Verdict(reason=f"{len(set(sources))} sources are too few to tell {len(rows)} methods apart")
-    comparisons = compare_means(rows, sources)
-    return Verdict(letters(order, comparisons), tuple(comparisons))
-
-
-def _best_first(table: Table, number: int) -> list[int]:
-    """The rows that have a value in a column, best first."""
-    values = {row: line.cells[number].interval.value for row, line in enumerate(table.rows)}
-    column = table.columns[number]
-    return sorted(
-        (row for row, value in values.items() if not np.isnan(value)),
-        key=lambda row: -values[row] if column.higher_is_better else values[row],
-    )
