@@ -166,15 +166,16 @@ class FlowSource:
             )
         return clip.flow
 
-    def prepare(self, progress: Progress | None = None) -> None:
+    def prepare(self, progress: Progress | None = None, share: tuple[int, int] = (0, 1)) -> None:
         """Estimates whatever is missing, file by file; an interrupted run goes on where it was.
 
         Args:
             progress: called with clips done, all clips, and what is done.
+            share: (rank, size) of this process: it estimates every size-th file, from file number rank on.
         """
         if self._estimator is None:
             return
-        for number in range(-(-len(self._ids) // CLIPS_PER_FILE)):
+        for number in range(share[0], -(-len(self._ids) // CLIPS_PER_FILE), share[1]):
             if number not in self._opened:
                 self._opened[number] = self._file(number)
             if progress is not None:

@@ -12,15 +12,24 @@ and at each pixel that one counts which explains the prediction better: whose fi
 from the prediction in the neighbourhood. Between equals the shorter motion counts. A copy of x0 then moves by exactly
 nothing, and the truth exactly by D; everything between is measured from the nearer of the two. This is for answers to
 the poke that the truth answers. For other pokes the truth would pull towards itself, so those are measured from x0.
+
+Estimators that work on the CPU take a clip at a time, on as many threads as PyTorch has (one in each process under
+torchrun, unless OMP_NUM_THREADS says otherwise); what is shown twice is measured once. Neither moves a bit.
 """
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from bench.flow import FLOWS, flow_between
+from bench.flow_estimators import GreyPairFlow
+from metrics.threads import split_by_clip
 
 NEIGHBOURHOOD = 7
 """Side of the square, px, in which frames are compared."""
@@ -41,9 +50,35 @@ class MotionMeter:
     def from_x0(self, x0: Tensor, video: Tensor) -> Tensor:
         """Flow float32 `[B, 2, H, W]` from `x0` `[B, 3, H, W]` to the last frame of `video` `[B, T, 3, H, W]`, px; the
         tracker may look at the frames between."""
-        return flow_between(self._tracker, torch.cat([x0[:, None], video], dim=1).clamp(0, 1))
+        return self.from_x0_each(x0, [video])[0]
 
-    def measure(self, x0: Tensor, video: Tensor, truth: Tensor, true_flow: Tensor) -> Tensor:
+    def from_x0_each(self, x0: Tensor, videos: Sequence[Tensor]) -> list[Tensor]:
+        """`from_x0` of several videos of the same clips, as answers to several pokes: each of them `[B, T, 3, H, W]`.
+
+        Answers of a clip that are equal in every bit, as those of a method that takes no poke, are measured once.
+        """
+        if isinstance(self._tracker, GreyPairFlow):  # it works on the CPU: one copy there instead of one a frame
+            x0, videos = x0.cpu(), [video.cpu() for video in videos]
+        places: dict[tuple[int, bytes], int] = {}
+        numbers = [[places.setdefault(key, len(places)) for key in _keys(video)] for video in videos]
+        films: dict[int, tuple[int, int]] = {}
+        for which, rows in enumerate(numbers):
+            for row, number in enumerate(rows):
+                films.setdefault(number, (which, row))
+
+        def shown(number: int) -> Tensor:
+            which, row = films[number]
+            return torch.cat([x0[row, None], videos[which][row]]).clamp(0, 1)
+
+        if isinstance(self._tracker, GreyPairFlow):
+            flows = _by_clip(self._tracker, shown, len(films))
+        else:
+            flows = flow_between(self._tracker, torch.stack([shown(number) for number in range(len(films))]))
+        return [flows[rows] for rows in numbers]
+
+    def measure(
+        self, x0: Tensor, video: Tensor, truth: Tensor, true_flow: Tensor, direct: Tensor | None = None
+    ) -> Tensor:
         """The motion from x0 to the last frame of a prediction, on the device of `video`.
 
         Args:
@@ -51,15 +86,16 @@ class MotionMeter:
             video: the prediction, `[B, T, 3, H, W]`.
             truth: the true last frame `[B, 3, H, W]`.
             true_flow: exact flow `[B, 2, H, W]` from x0 to it, px.
+            direct: `from_x0(x0, video)`, where it is known.
 
         Returns:
             float32 `[B, 2, H, W]`, px.
         """
-        direct = self.from_x0(x0, video).to(video.device)
+        direct = (self.from_x0(x0, video) if direct is None else direct).to(video.device)
         if not self.anchored:
             return direct
         shown = video[:, -1].clamp(0, 1)
-        rest = self._tracker.estimate(truth.clamp(0, 1), shown).to(video.device)
+        rest = self._between(truth.clamp(0, 1), shown).to(video.device)
         flow = true_flow.to(video.device, torch.float32)
         place = _grid(flow) + flow
         anchored = flow + _read(rest, place)
@@ -67,6 +103,44 @@ class MotionMeter:
         shorter = torch.linalg.vector_norm(anchored, dim=1) < torch.linalg.vector_norm(direct, dim=1)
         better = (from_truth < from_x0) | ((from_truth == from_x0) & shorter[:, None])
         return torch.where(better, anchored, direct)
+
+    def _between(self, first: Tensor, second: Tensor) -> Tensor:
+        """Flow `[B, 2, H, W]` from `first` to `second` `[B, 3, H, W]`, on the CPU."""
+        tracker = self._tracker
+        if not isinstance(tracker, GreyPairFlow):
+            return tracker.estimate(first, second)
+        first, second = first.cpu(), second.cpu()
+        with _one_thread_of_opencv():
+            return split_by_clip(lambda rows: tracker.estimate(first[rows], second[rows]), torch.arange(len(first)))
+
+
+def _by_clip(tracker: GreyPairFlow, shown: Callable[[int], Tensor], count: int) -> Tensor:
+    """The flow `[N, 2, H, W]` of N = `count` films, film i being `shown(i)`, `[F, 3, H, W]`."""
+
+    def estimated(numbers: Tensor) -> Tensor:
+        return torch.cat([flow_between(tracker, shown(number)[None]) for number in numbers.tolist()])
+
+    with _one_thread_of_opencv():
+        return split_by_clip(estimated, torch.arange(count))
+
+
+@contextmanager
+def _one_thread_of_opencv() -> Iterator[None]:
+    """OpenCV's own threads share every small step of one pair, and wait for each other after each."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _keys(video: Tensor) -> list[tuple[int, bytes]]:
+    """For each clip of a video `[B, T, 3, H, W]` its row and a digest of what it shows."""
+    frames = video.detach().cpu().contiguous()
+    return [(row, hashlib.sha256(clip.numpy().data).digest()) for row, clip in enumerate(frames)]
 
 
 def _misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class ControlScorer:
             name: METRICS.get(name)(device=device) for name in protocol.metrics if METRICS.get(name).card.kind == "clip"
         }
         self._needs = needed(list(self.metrics.values()))
+        self._measures = any(metric.by_motion or metric.needs for metric in self.metrics.values())
         self._context, self._seed, self._rule = protocol.context, protocol.seed, protocol.poke
         self._meter = (
             MotionMeter(protocol.tracker, anchored=protocol.anchored, device=device)
@@ -109,21 +110,19 @@ class ControlScorer:
         aside = None if beside is None else predict(replace(conditioning, poke=beside))
         flow, meter = truth.flow.to(target.device), self._meter
         assert meter is not None
-
-        def measure(video: Tensor) -> Tensor:
-            return meter.measure(conditioning.x0, video, target[:, -1], flow).to(target.device)
-
-        def from_x0(video: Tensor) -> Tensor:
-            """For further pokes, of which the data know no true answer, and for what is compared with them."""
-            return meter.from_x0(conditioning.x0, video).to(target.device)
-
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         coarse = []
         for sample in range(pred.shape[1]):
-            measured = measure(pred[:, sample])
-            by_factor = {factor: from_x0(video[:, sample]) for factor, video in others.items()}
-            if "doses" in self._needs:
-                by_factor[1.0] = from_x0(pred[:, sample]) if meter.anchored else measured
+            if self._measures:
+                # For further pokes the data know no true answer, so they, and what is compared with them, are
+                # measured from x0.
+                answers = [pred, *others.values(), *([] if aside is None else [aside])]
+                found = meter.from_x0_each(conditioning.x0, [answer[:, sample] for answer in answers])
+                first, *rest = (motion.to(target.device) for motion in found)
+                measured = meter.measure(conditioning.x0, pred[:, sample], target[:, -1], flow, first)
+                by_factor = {1.0: first, **dict(zip(others, rest, strict=False))}
+            else:
+                measured, by_factor, rest = torch.full_like(flow, torch.nan), {}, []
             point = poke.location[:, None]
             response = Response(
                 pred=pred[:, sample],
@@ -140,7 +139,7 @@ class ControlScorer:
                     else None
                 ),
                 still=by_factor.get(0.0),
-                beside=None if aside is None else from_x0(aside[:, sample]),
+                beside=None if aside is None else rest[-1],
                 on_object=truth.on_object.to(target.device),
             )
             for name, metric in self.metrics.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.protocol import Protocol, Quantise
 from bench.record import Arrays, MetricFacts
+from bench.reference_cache import ReferenceCache
 from metrics.base import METRICS, FrameMetric, SetMetric
 from metrics.errors import MethodError, ProtocolError
 
@@ -46,6 +47,9 @@ class Scorer:
                 self.frame[name] = metric
             else:
                 self.sets[name] = metric
+        self._kept = {
+            extractor: ReferenceCache(metric, protocol.mode, device) for extractor, metric in self.extractors.items()
+        }
 
     def facts(self) -> dict[str, MetricFacts]:
         """The metrics' cards as records keep them."""
@@ -69,10 +73,13 @@ class Scorer:
         return {metric.extractor: metric for metric in self.sets.values()}
 
     def reference(self, target: Tensor) -> dict[str, Any]:
-        """What scoring needs of the target `[B, T, 3, H, W]`, computed once however many methods follow."""
+        """What scoring needs of the target `[B, T, 3, H, W]`, computed once however many methods follow.
+
+        Features of set metrics are kept in the user cache, for methods that are evaluated later.
+        """
         found: dict[str, Any] = {f"frame/{name}": metric.reference(target) for name, metric in self.frame.items()}
         for extractor, source in self.extractors.items():
-            found[f"features/{extractor}/target"] = source.features(target)
+            found[f"features/{extractor}/target"] = self._kept[extractor].features(target, source.features)
         return found
 
     def score(self, pred: Tensor, reference: dict[str, Any]) -> Arrays:

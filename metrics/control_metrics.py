@@ -75,10 +75,13 @@ class ControlMetric(ABC):
 
     Attributes:
         needs: of "doses", "still", "beside": predictions for further pokes that it is computed from.
+        by_motion: whether it is computed from the motion measured in the prediction (`Response.flow`). Where no metric
+            is, motion is not measured, which takes most of the time, and that flow is NaN.
     """
 
     card: MetricCard
     needs: frozenset[str] = frozenset()
+    by_motion: bool = True
 
     def __init__(self, device: torch.device | str = "cpu", mode: str = "exact") -> None:
         self.device, self.mode = device, mode
@@ -247,6 +250,7 @@ class MovingLPIPS(ControlMetric):
         "their straight way to the end, mean over frames",
         "",
     )
+    by_motion = False
 
     def score(self, response: Response) -> Tensor:
         """See `metrics.control_regions.moving_lpips`."""
@@ -264,6 +268,7 @@ class MovingPSNR(ControlMetric):
         "",
         higher_is_better=True,
     )
+    by_motion = False
 
     def score(self, response: Response) -> Tensor:
         """See `metrics.control_regions.moving_psnr`."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from metrics.errors import VideoError
 
 MIN_ROWS = 2
+BLOCK = 1024
+"""Rows whose decomposition is computed at a time, so that many clips take no more memory than these."""
 
 
 def frechet_distance(features_a: Any, features_b: Any) -> float:
@@ -73,10 +75,13 @@ def feature_matrix(features: Any, name: str = "features") -> Tensor:
 
 def moments(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The mean `[D]` and a factor R `[min(N, D), D]` with R^T R the unbiased covariance."""
-    mean = matrix.mean(0)
-    factor = (matrix - mean) / (len(matrix) - 1) ** 0.5
-    if factor.shape[0] > factor.shape[1]:
-        factor = torch.linalg.qr(factor, mode="r").R  # same singular values against any Y, fewer rows
+    mean, scale = matrix.mean(0), (len(matrix) - 1) ** 0.5
+    if matrix.shape[0] <= matrix.shape[1]:
+        return mean, (matrix - mean) / scale
+    factor = matrix.new_empty(0, matrix.shape[1])
+    for rows in matrix.split(BLOCK):
+        # R of the rows so far, stacked on further rows, has the same R^T R: same singular values, fewer rows.
+        factor = torch.linalg.qr(torch.cat([factor, (rows - mean) / scale]), mode="r").R
     return mean, factor
 
 

@@ -28,7 +28,8 @@ from metrics.jackknife import (
 )
 from metrics.weights import weight_hash
 
-_ROWS = 1024
+_VALUES = 1 << 20
+"""Kernel values computed at a time, 8 MB in float64, however many clips there are."""
 
 
 def kvd(
@@ -118,7 +119,8 @@ def _membership(groups: list[Indices], count: int) -> Tensor:
 def _block_sums(x: Tensor, y: Tensor, px: Tensor, py: Tensor) -> Tensor:
     """Sums of (x.y / d + 1)^3 over pairs of groups, by blocks of rows to bound memory."""
     total = torch.zeros(px.shape[1], py.shape[1], dtype=torch.float64)
-    for rows, members in zip(x.split(_ROWS), px.split(_ROWS), strict=True):
+    count = max(1, _VALUES // len(y))
+    for rows, members in zip(x.split(count), px.split(count), strict=True):
         total += members.T @ ((rows @ y.T / x.shape[1] + 1) ** 3 @ py)
     return total
 

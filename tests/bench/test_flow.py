@@ -247,6 +247,15 @@ def test_cache_is_used_and_complete(counting: Path) -> None:
     assert CountingDIS.pairs == 10
 
 
+def test_processes_share_the_files_among_them(counting: Path) -> None:
+    discs = DriftingDiscs(10)
+    for rank, pairs in ((0, 4 + 2), (1, 4 + 2 + 4)):
+        FlowSource(discs, "counting", context=2).prepare(share=(rank, 2))
+        assert CountingDIS.pairs == pairs
+    FlowSource(discs, "counting", context=2).prepare()
+    assert CountingDIS.pairs == 10
+
+
 def test_what_moves_the_flow_has_its_own_entry(counting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def folders() -> int:
         return len({path.parent for path in counting.rglob("*.flow")})

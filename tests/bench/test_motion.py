@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.flow import DEFAULT
+from bench.flow import DEFAULT, FLOWS, FlowEstimator, flow_between
 from bench.motion import MotionMeter, _read
 from bench.protocol import Protocol
 
@@ -69,3 +69,63 @@ def test_a_protocol_anchors_a_tracker_and_keeps_its_hash_without() -> None:
     assert Protocol(**given).hash != Protocol(**given, anchored=True).hash
     with pytest.raises(ValueError, match="says how a tracker measures"):
         Protocol(dataset="sim-plants", metrics=("psnr",), anchored=True)
+
+
+def answers(count: int, clips: int = 3) -> tuple[Tensor, list[Tensor]]:
+    """x0 of some clips, and `count` videos of each in which the bar moves differently."""
+    x0 = scene(0, 0)[None].expand(clips, -1, -1, -1)
+    films = [
+        torch.stack([torch.stack([scene((k + row) * t // 3, t // 2) for t in range(1, 5)]) for row in range(clips)])
+        for k in range(count)
+    ]
+    return x0, films
+
+
+@pytest.mark.parametrize("tracker", ["dis", "dis-tracked"])
+def test_the_number_of_threads_moves_no_bit(tracker: str) -> None:
+    import cv2
+
+    x0, films = answers(2)
+    measuring = MotionMeter(tracker, anchored=True, device=torch.device("cpu"))
+    one_by_one = [
+        torch.cat(
+            [
+                flow_between(FLOWS.get(tracker)("cpu"), torch.cat([x0[row, None], film[row]])[None])
+                for row in range(len(film))
+            ]
+        )
+        for film in films
+    ]
+    threads, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found = measuring.from_x0_each(x0, films)
+            assert all(torch.equal(ours, known) for ours, known in zip(found, one_by_one, strict=True))
+            measured = measuring.measure(x0, films[0], films[1][:, -1], one_by_one[1])
+            if count == 1:
+                alone = measured
+            assert torch.equal(measured, alone)
+            assert torch.equal(measuring.measure(x0, films[0], films[1][:, -1], one_by_one[1], found[0]), alone)
+            assert (torch.get_num_threads(), cv2.getNumThreads()) == (count, of_opencv)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_equal_answers_of_a_clip_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counting(tracker: FlowEstimator, frames: Tensor) -> Tensor:
+        seen.append(len(frames))
+        return flow_between(tracker, frames)
+
+    monkeypatch.setattr("bench.motion.flow_between", counting)
+    x0, (first, second) = answers(2)
+    mixed = first.clone()
+    mixed[1] = second[1]
+    found = meter().from_x0_each(x0, [first, first.clone(), mixed])
+    assert sum(seen) == len(first) + 1
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[2][[0, 2]], found[0][[0, 2]])
+    assert not torch.equal(found[2][1], found[0][1])
+    assert torch.equal(found[2], meter().from_x0(x0, mixed))

@@ -136,7 +136,7 @@ def test_metrics_of_control_need_a_poke_and_a_tracker() -> None:
 
 
 def test_the_error_is_one_of_the_program() -> None:
-    from bench.suite import load_suite
+    from bench.suite_file import load_suite
 
     with pytest.raises(ProtocolError, match="leakage measures how pokes are followed"):
         load_suite("reference", {"metrics": ["leakage"]})
@@ -194,3 +194,27 @@ def test_pokes_beside_the_object_count_for_stillness_and_not_for_following(tmp_p
     values = {name: record.clip_values(name) for name in protocol.metrics}
     assert all(torch.isnan(torch.as_tensor(values[name])).all() for name in protocol.metrics[:4])
     assert bool((torch.as_tensor(values["leakage"]) > 1).all())
+
+
+def test_motion_that_no_metric_asks_for_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> Tensor:
+        raise AssertionError("motion was measured")
+
+    protocol = Protocol(
+        dataset="square",
+        context=1,
+        metrics=("moving_psnr",),
+        poke=PokeRule(foreground="parts"),
+        flow="exact",
+        tracker="dis",
+    )
+    monkeypatch.setattr("bench.motion.flow_between", refused)
+    (record,) = evaluate([CopyLastFrame()], SlidingSquare(), protocol, Store(tmp_path))
+    assert bool(torch.isfinite(torch.as_tensor(record.clip_values("moving_psnr"))).all())
+    with pytest.raises(AssertionError, match="motion was measured"):
+        evaluate(
+            [CopyLastFrame()],
+            SlidingSquare(),
+            protocol.model_copy(update={"metrics": ("moving_psnr", "leakage")}),
+            Store(tmp_path),
+        )

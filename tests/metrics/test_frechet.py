@@ -102,6 +102,15 @@ def test_properties_of_a_squared_distance(n: int, m: int, d: int, seed: int) -> 
     assert frechet_distance(a, moved) == pytest.approx(9, abs=1e-9 * (scale + 9))
 
 
+def test_blocks_of_rows_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = correlated(11, 50, 6), correlated(12, 31, 6, 0.5)
+    whole = frechet_distance(a, b)
+    monkeypatch.setattr("metrics.frechet.BLOCK", 7)
+    assert frechet_distance(a, b) == pytest.approx(whole, rel=1e-12)
+    monkeypatch.setattr("metrics.frechet.BLOCK", 4)  # fewer rows than dimensions
+    assert frechet_distance(a, b) == pytest.approx(whole, rel=1e-12)
+
+
 def test_torch_and_numpy_in_any_precision_are_taken() -> None:
     a, b = correlated(6, 40, 10).astype(np.float32), correlated(7, 30, 10, 1).astype(np.float32)
     expected = frechet_distance(a.astype(np.float64), b.astype(np.float64))

@@ -1,0 +1,1 @@
+"""What an evaluation will cost before it is started: hours, memory, disk."""
