@@ -14,17 +14,22 @@ FIGURES ?= out/figures
 METHOD ?=
 REPORT ?= out/report.html
 DATA ?=
+# Suites whose methods `make train` trains.
+TRAIN ?= table1 table2 table3
+# PROFILE=full: all clips of the data in place of the number that a suite names.
+PROFILE ?=
+CLIPS := $(if $(filter full,$(PROFILE)),--set clips=none)
 ARGS ?=
 # More threads than cores slow a shared machine down; set it to use fewer or more.
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 16))" 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tf tables report figures heatmap test test-all lint verify benchmark clean
+.PHONY: help setup setup-tf tables table1 table2 table3 train report figures heatmap test test-all lint verify benchmark clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
 	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
-	@echo "Options: DATA=folder (your own videos), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), ARGS=\"more options of the bench command\""
+	@echo "Options: DATA=folder (your own videos), PROFILE=full (all clips), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), ARGS=\"more options of the bench command\""
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; try: make PYTHON=python3.12")'
@@ -41,21 +46,27 @@ setup: $(READY) ## build .venv with everything that the suite needs
 
 setup-tf: $(READY_TF) ## add TensorFlow to .venv, for cross-checks against the original I3D graph
 
-tables: $(READY) ## evaluate the suites and print their tables; DATA=folder: on your own videos
+tables: $(READY) ## evaluate the suites and print their tables; make table1, table2, table3: one of them
 	@set -e; for suite in $(if $(DATA),$(DATA_SUITE),$(SUITE)); do \
-	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS); \
-	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(TABLES)"; \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" $(ARGS); \
+	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(TABLES)"; \
 	done
+
+table1 table2 table3: $(READY)
+	@$(MAKE) --no-print-directory tables SUITE=$@
+
+train: $(READY) ## train what the suites train, into out/train (hours on a CPU)
+	@set -e; for suite in $(TRAIN); do $(BIN)/bench train --suite $$suite $(ARGS); done
 
 report: $(READY) ## evaluate the suites and write out/report.html: tables, videos, where each number came from
 	@set -e; suites="$(if $(DATA),$(DATA_SUITE),$(SUITE))"; for suite in $$suites; do \
-	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)" $(ARGS); \
-	done; $(BIN)/bench report $$suites $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(REPORT)"
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" $(ARGS); \
+	done; $(BIN)/bench report $$suites $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(REPORT)"
 
 figures: $(READY) ## evaluate the suites and draw their figures; ARGS="--train FOLDER" adds training curves
 	@set -e; for suite in $(if $(DATA),$(DATA_SUITE),$(SUITE)); do \
-	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") --store "$(STORE)"; \
-	  $(BIN)/bench figures $$suite $(if $(DATA),--data "$(DATA)") --store "$(STORE)" --out "$(FIGURES)/$$suite" $(ARGS); \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)"; \
+	  $(BIN)/bench figures $$suite $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(FIGURES)/$$suite" $(ARGS); \
 	done
 
 heatmap: $(READY) ## what follows a pull, in true physics and, with METHOD=name:option=value, in its predictions

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.interrupts import interruption
 from bench.progress import clip_bar, data_bar, line_a_minute, progress_bar
 from metrics.errors import PokeBenchError
 
 if TYPE_CHECKING:
     from bench.data.interface import DataSet
     from bench.distributed import World
-    from bench.suite import Suite
+    from bench.suite_file import Suite
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Benchmark for video prediction."
@@ -64,6 +66,43 @@ def evaluate(
         )
         if peers.first:
             typer.echo(f"{len(chosen.methods)} records of {suite} on {opened.describe()} in {store}", err=True)
+
+
+@app.command()
+def plan(
+    suite: SuiteArgument,
+    data: DataOption = None,
+    method: MethodsOption = None,
+    set_: SetOption = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU (or, on a CPU, cores) of its own.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="As given to `bench evaluate`.")] = 8,
+    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="Number of clips, where the data are not there yet.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure here, on a few generated clips.")] = False,
+    store: Annotated[
+        list[Path] | None, typer.Option(help="Folders of records whose seconds are used; default: results, out.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Predict hours, memory and disk of a suite; says which figures are measured and which extrapolated."""
+    from bench.distributed import choose_device
+    from bench.planning.run import make_plan
+
+    with clip_bar("calibrate", calibrate) as bar:
+        found = make_plan(
+            suite,
+            data=data,
+            methods=method or [],
+            pairs=set_ or [],
+            stores=store or [Path("results/records"), DEFAULT_STORE],
+            clips=clips,
+            processes=gpus,
+            device=choose_device(device),
+            batch_size=batch_size,
+            calibrated=calibrate,
+            progress=bar,
+        )
+    typer.echo(found.json() if json else found.text())
 
 
 @app.command()
@@ -163,8 +202,13 @@ def report(
 
 @app.command()
 def train(
-    method: Annotated[str, typer.Argument(help="A trainable method; see `bench trainings`.")],
+    method: Annotated[
+        str | None, typer.Argument(help="A trainable method; see `bench trainings`. With --suite: default all of it.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help='Named configuration; default: "small".')] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Suite that says data, size and recipes; see `bench suites`.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Data set or folder in place of the recipe's.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="What to replace: model.FIELD=VALUE, data.FIELD= or loop.FIELD=.")
@@ -177,17 +221,16 @@ def train(
     """Train a method, or go on from its newest checkpoint. Under torchrun: on all its processes."""
     from bench.train import make_fabric
     from bench.train import train as run
-    from bench.training.plan import make_plan
+    from bench.training.suite_plans import chosen_plans
 
-    plan = make_plan(method, recipe, set_ or [], data, start)
-    folder = out or Path("out/train") / f"{method}-{plan.recipe}"
-    fabric = make_fabric(plan.loop.precision, device)
-    first = fabric.global_rank == 0
-    with progress_bar("train", "steps", first) as bar:
-        done = run(plan, folder, fabric=fabric, workers=workers, report=bar or line_a_minute(), data_progress=bar)
-    if first:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in done.values.items())
-        typer.echo(f"{done.model}{': ' if values else ''}{values}")
+    for plan, folder in chosen_plans(suite, method, recipe, set_ or [], data, start, out):
+        fabric = make_fabric(plan.loop.precision, device)
+        first = fabric.global_rank == 0
+        with progress_bar(f"train {plan.method}", "steps", first) as bar:
+            done = run(plan, folder, fabric=fabric, workers=workers, report=bar or line_a_minute(), data_progress=bar)
+        if first:
+            values = ", ".join(f"{name} {value:.4g}" for name, value in done.values.items())
+            typer.echo(f"{done.model}{': ' if values else ''}{values}")
 
 
 @app.command()
@@ -206,6 +249,28 @@ def weights(
     typer.echo(f"{target}: {halved(source, target)} numbers")
     if card:
         typer.echo(f"{write_card(make_card(target, command), target.parent)}")
+
+
+@app.command()
+def suites() -> None:
+    """List the suites: what each evaluates, on what data, and what it trains."""
+    from bench.suite_file import load_suite, suite_names
+
+    for name in suite_names():
+        suite = load_suite(name)
+        shown = f"{suite.protocol.dataset}, {suite.protocol.size} px, {len(suite.methods)} methods"
+        trained = ", ".join(f"{entry.method} ({entry.recipe})" for entry in suite.training)
+        typer.echo(f"{name}: {suite.title} ({shown}){f'; trains {trained}' if trained else ''}")
+
+
+@app.command()
+def published(
+    table: Annotated[list[int] | None, typer.Argument(help="1, 2 or 3; default: all.")] = None,
+) -> None:
+    """Print the tables of the paper, which are not comparable with what is measured here."""
+    from bench.published import TITLES, published_markdown
+
+    typer.echo("\n".join(published_markdown(number) for number in table or TITLES))
 
 
 @app.command()
@@ -281,10 +346,10 @@ def heatmap_scores(
     from bench.heatmap import Settings
     from bench.heatmap_scores import Study, markdown, score_methods, summary, write_scores
 
-    study = Study(data, size, clips, places, Settings(pokes=pokes))
+    study, on = Study(data, size, clips, places, Settings(pokes=pokes)), choose_device(device)
     with clip_bar("heatmap-scores", True) as bar:
-        scores = score_methods(method or [], study, choose_device(device), bar)
-    text = markdown(summary(scores), study)
+        scores = score_methods(method or [], study, on, bar)
+    text = markdown(summary(scores), study, on)
     write_scores(scores, text, out)
     typer.echo(f"{text}\n{out}.md and .csv")
 
@@ -520,15 +585,19 @@ def data_export(
 
 
 def main() -> None:
-    """Runs the program; errors that a user can cause are printed without a traceback."""
+    """Runs the program; errors that a user can cause are printed without a traceback, interruptions with the cure."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         app()
     except PokeBenchError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on from here", err=True)
+    except (KeyboardInterrupt, SystemExit) as end:
+        stop = interruption(end)  # which typer turns into an exit
+        if stop is None:
+            raise
+        said = f"stopped: {stop}, and kept; go on from here with" if str(stop) else "stopped; run it again with"
+        typer.echo(f"{said}: {shlex.join(['bench', *sys.argv[1:]])}", err=True)
         sys.exit(130)
 
 

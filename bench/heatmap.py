@@ -232,20 +232,23 @@ def _last_frames(
     return torch.cat(frames)
 
 
-def part_scores(found: Heatmap, parts: Tensor) -> dict[str, float]:
+def part_scores(found: Heatmap, parts: Tensor, counted: Tensor | None = None) -> dict[str, float]:
     """How well a map shows the part that was poked.
 
     Args:
         parts: uint8 `[H, W]`: part ids, 0 is the background, as in `Clip.parts`.
+        counted: bool `[H, W]`: pixels that are compared; None: the whole object.
 
     Returns:
-        "FORM auc" and "FORM iou" for each form, over the pixels of the object: the poked part against the others;
-        NaN where the place is in the background, or the object has one part.
+        "FORM auc" and "FORM iou" for each form: the poked part against the other parts; NaN where the place is in the
+        background, or one part alone is counted.
     """
     x, y = (round(value) for value in found.location)
     poked, inside = parts == parts[y, x], parts > 0
     if not bool(inside[y, x]):
         poked = torch.zeros_like(inside)
+    if counted is not None:
+        inside = inside & counted
     scores = {}
     for form, values in found.maps.items():
         scores[f"{form} auc"] = area_under_curve(values, poked, inside)

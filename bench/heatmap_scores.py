@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import provenance
 from bench.data.registry import open_dataset
 from bench.data.sim.clips import CONTEXT, HORIZON
-from bench.heatmap import Settings, heatmaps, part_scores
+from bench.heatmap import Heatmap, Settings, heatmaps, part_scores
 from bench.heatmap_places import places_of
 from bench.statistics import LEVEL, mean_interval
 from methods.interface import AnswersExactly, Clip, Method
@@ -25,7 +26,8 @@ from metrics.errors import DataError, MethodError
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = ("auc", "iou")
+MEASURES = {"auc": "AUC ↑", "iou": "mIoU ↑", "auc_still": "AUC with still parts ↑"}
+"""Scores of a map, and the heads of their columns."""
 TRUTH = "oracle"
 """The method whose answers are the true physics."""
 
@@ -52,7 +54,7 @@ class Study:
 def score_methods(
     methods: Sequence[str], study: Study, device: torch.device, progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
-    """The scores of each map: columns method, flow, clip, source, x, y, form, auc, iou, empty.
+    """The scores of each map: columns method, flow, clip, source, x, y, form, those of MEASURES, empty.
 
     The first method is the true physics: its flow is exact, and all others are given the pokes that came true there.
     NaN where a score is not defined, because the object shows one part alone.
@@ -83,8 +85,10 @@ def score_methods(
             )
             if method is built[0]:
                 asked = [one.displacements for one in found]
+                free = _can_move(clip, found)
             for one in found:
-                scores = part_scores(one, parts)
+                scores = part_scores(one, parts, free)
+                scores |= {f"{form} auc_still": part_scores(one, parts)[f"{form} auc"] for form in FORMS}
                 rows += [
                     {
                         "method": method.card.title,
@@ -124,8 +128,8 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def markdown(found: pd.DataFrame, study: Study) -> str:
-    """The summary as a table for people."""
+def markdown(found: pd.DataFrame, study: Study, device: torch.device | str = "cpu") -> str:
+    """The summary as a table for people, and where it came from."""
     from tabulate import tabulate
 
     lines = [
@@ -140,16 +144,19 @@ def markdown(found: pd.DataFrame, study: Study) -> str:
         ]
         for _, row in found.iterrows()
     ]
-    headers = ["method", "flow", "form", "scenes", "places", "empty maps", "AUC ↑", "mIoU ↑"]
+    headers = ["method", "flow", "form", "scenes", "places", "empty maps", *MEASURES.values()]
     settings = study.settings
     return (
         f"## Motion-correlation heatmaps against parts ({study.data}, {study.size} px)\n\n"
         f"{tabulate(lines, headers=headers, tablefmt='github', disable_numparse=True)}\n\n"
         f"- AUC: probability that a pixel of the poked part has a higher correlation than one of another part of the "
-        f"object. mIoU: intersection over union at the best threshold. Means over scenes; in brackets {LEVEL:.0%} "
-        "intervals, BCa bootstrap over scenes.\n"
+        "object. mIoU: intersection over union at the best threshold. Both over the pixels that can move; the last "
+        "column counts those of parts that cannot, such as a pot, as well.\n"
+        f"- Means over scenes; in brackets {LEVEL:.0%} intervals, bootstrap-t over scenes.\n"
         f"- {settings.pokes} pokes at each place, lengths {settings.lengths}, seed {settings.seed}. All methods are "
         "given the displacements that come true in the simulation.\n"
+        f"- Printed by `{provenance.command()}`, commit {provenance.commit() or 'not known'}, on "
+        f"{', '.join(provenance.hardware(str(device)).values())}.\n"
     )
 
 
@@ -159,6 +166,15 @@ def write_scores(scores: pd.DataFrame, text: str, out: Path) -> None:
     for ending, content in (("md", text), ("csv", scores.to_csv(index=False))):
         with atomic_path(out.with_name(f"{out.name}.{ending}")) as temporary:
             temporary.write_text(content)
+
+
+def _can_move(clip: Clip, found: Sequence[Heatmap]) -> Tensor:
+    """Pixels that any true poke moves, or that move in the clip: bool `[H, W]`. Exact flow of still parts is 0."""
+    assert clip.flow is not None
+    free = torch.linalg.vector_norm(clip.flow, dim=0) > 0
+    for one in found:
+        free = free | (one.mean_length > 0)
+    return free
 
 
 def _text(row: pd.Series) -> Callable[[str], str]:

@@ -48,7 +48,7 @@ class Protocol(BaseModel):
         seed: of the clip draw, the pokes, and every sample.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: str = Field(min_length=1)
     size: int = Field(64, ge=16, le=1024)

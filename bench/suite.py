@@ -1,14 +1,10 @@
-"""A suite is one table: a .toml file of `bench/suites/` or of the user's, its data, its records, its files."""
+"""A suite with its data, its records and its files."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.data.interface import DataSet, Progress
 from bench.data.registry import DATASETS, fetch_dataset, open_dataset
@@ -17,75 +13,13 @@ from bench.evaluate import run_key
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.store import Store
+from bench.suite_file import Suite, load_suite
 from bench.tables import Table, build_table
-from bench.text import faults
 from methods.interface import MethodCard
 from methods.registry import build_method
-from metrics.cache import atomic_path
+from metrics.cache import atomic_path, user_path
 from metrics.errors import ProtocolError, RecordError
-
-ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED = "results/"
-"""How the suites that come with the program name files of `results/`, from wherever the program is run."""
-
-
-class Suite(BaseModel):
-    """One table: a protocol and the methods on it.
-
-    Attributes:
-        name: file name without its ending.
-        title: heading of the table.
-        protocol: what is shown and scored.
-        methods: specifications "name" or "name:option=value,...", in the order of the rows.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    title: str
-    protocol: Protocol
-    methods: tuple[str, ...] = Field(min_length=1)
-
-
-def suite_names() -> list[str]:
-    """The suites that come with the program."""
-    return sorted(p.name.removesuffix(".toml") for p in files("bench.suites").iterdir() if p.name.endswith(".toml"))
-
-
-def load_suite(name_or_path: str, overrides: dict[str, Any] | None = None) -> Suite:
-    """Reads a suite by name, or from a .toml file of the user's.
-
-    Args:
-        name_or_path: a name of `suite_names()`, or a path that ends in ".toml".
-        overrides: protocol fields that replace those of the file; they change the hash.
-
-    Raises:
-        ProtocolError: no such suite, not valid TOML, or a field that is unknown or out of range.
-    """
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise ProtocolError(f"there is no suite file {path}")
-        name, text = path.stem, path.read_text()
-    elif name_or_path in suite_names():
-        name, text = name_or_path, (files("bench.suites") / f"{name_or_path}.toml").read_text()
-    else:
-        raise ProtocolError(
-            f"unknown suite {name_or_path!r}; there are: {', '.join(suite_names())}; or give the path of a .toml file"
-        )
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProtocolError(f"suite {name_or_path} is not valid TOML: {error}") from error
-    content["protocol"] = {**content.get("protocol", {}), **(overrides or {})}
-    if name_or_path in suite_names():
-        content["methods"] = [spec.replace(f"={PUBLISHED}", f"={ROOT / PUBLISHED}/") for spec in content["methods"]]
-    try:
-        return Suite(name=name, **content)
-    except ValidationError as error:
-        raise ProtocolError(f"suite {name_or_path}: {faults(error, 'suite')}") from error
-    except TypeError as error:
-        raise ProtocolError(f"suite {name_or_path}: {error}") from error
+from metrics.parsing import parse_toml
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -105,8 +39,8 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
             overrides[key] = None
             continue
         try:
-            overrides[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            overrides[key] = parse_toml(f"value = {text}")["value"]
+        except ValueError:
             overrides[key] = text
     return overrides
 
@@ -121,8 +55,10 @@ def chosen_suite(
     overrides = parse_overrides(pairs)
     where = data or overrides.get("dataset")
     if where is not None:
+        if not isinstance(where, str) or not where or "\0" in where:
+            raise ProtocolError(f"dataset: expected a data set's name or a folder, found {where!r}")
         registered = where in DATASETS
-        overrides["dataset"] = where if registered else f"folder:{Path(where).expanduser().resolve().name}"
+        overrides["dataset"] = where if registered else f"folder:{user_path(where).resolve().name}"
     suite = load_suite(name, overrides)
     if methods:
         suite = suite.model_copy(update={"methods": tuple(methods)})
@@ -221,8 +157,8 @@ def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:
 
 
 def write_table(table: Table, folder: Path, name: str) -> None:
-    """Writes NAME.md, NAME.tex and NAME.csv."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes NAME.md, NAME.tex and NAME.csv; NAME may begin with folders."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
     for ending, text in (
         ("md", table.markdown()),
         ("tex", table.latex()),

@@ -6,12 +6,11 @@ import json
 import logging
 import math
 import os
-import signal
-import threading
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +19,28 @@ from torch import Tensor
 
 from bench import provenance
 from bench.data.interface import Progress as DataProgress
-from bench.distributed import World
+from bench.data.loader import worker_fault
+from bench.distributed import World, peers_alive
+from bench.interrupts import interruptible
 from bench.training.checkpoints import Checkpoints, Progress
-from bench.training.engine import Average, FabricEngine
+from bench.training.engine import Average, FabricEngine, NotFiniteError
 from bench.training.feed import Feed, TrainingData, open_training_data
+from bench.training.folder import alone, writing
 from bench.training.journal import Journal
-from bench.training.plan import PRECISIONS, PREDICTOR, Plan
+from bench.training.plan import PRECISIONS, PREDICTOR, Plan, read_plan
 from bench.training.validation import Validator
 from methods.training import Training
 from metrics.base import METRICS
 from metrics.cache import atomic_path
-from metrics.errors import TrainingError
+from metrics.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 log = logging.getLogger(__name__)
+
+FINAL = "model.safetensors"
+"""The weights of the last step, in the folder of a training that is done."""
 
 Report = Callable[[int, int, str], None]
 """Called as `report(steps done, steps in all, what was measured last)`."""
@@ -47,7 +52,7 @@ class Trained:
 
     Attributes:
         training: with the final weights.
-        model: the weights file of the last checkpoint.
+        model: the final weights, FINAL in the folder of the training.
         values: of the last validation; empty when there was none.
     """
 
@@ -110,17 +115,36 @@ def train(
         data_progress: called while data are prepared.
 
     Raises:
-        TrainingError: the plan and `out` do not fit, or a loss is not finite; the last good checkpoint is named.
+        TrainingError: the plan and `out` do not fit, another process trains in `out`, it cannot be written, or a loss
+            is not finite; the last good checkpoint is named.
         MethodError: the configuration does not fit the data.
-        DataError: the data cannot be had.
+        DataError: the data cannot be had, or not any more: then a checkpoint was written first where that was possible.
         KeyboardInterrupt: it was interrupted; a checkpoint was written first.
     """
     training = plan.build()
     fabric = fabric or make_fabric(plan.loop.precision)
     world = World(fabric.global_rank, fabric.world_size)
     _check_shares(plan, world)
+    with alone(out) if world.first else nullcontext():
+        return _train(plan, out, training, data, fabric, world, workers, report, data_progress)
+
+
+def _train(
+    plan: Plan,
+    out: Path,
+    training: Training,
+    data: TrainingData | None,
+    fabric: Fabric,
+    world: World,
+    workers: int,
+    report: Report | None,
+    data_progress: DataProgress | None,
+) -> Trained:
+    checkpoints = Checkpoints(out / "checkpoints", plan)
     if world.first:
-        _store_plan(plan, out)
+        with writing(f"the plan in {out}"):
+            _store_plan(plan, out)
+        checkpoints.tidy()
     opened = data or _opened(plan, world, data_progress)
     for network in training.networks.values():
         network.to(fabric.device)
@@ -136,11 +160,15 @@ def train(
         workers,
         data_progress,
     )
-    checkpoints = Checkpoints(out / "checkpoints", plan)
     if checkpoints.newest() is None:
         plan.begin(training)
     average = None if plan.loop.ema is None else Average(training.networks[PREDICTOR], plan.loop.ema)
-    return _Loop(plan, out, training, opened, fabric, world, engine, feed, average, checkpoints, report).run()
+    done = _Loop(plan, out, training, opened, fabric, world, engine, feed, average, checkpoints, report).run()
+    if world.first:
+        with writing(f"the trained weights in {out}"), atomic_path(out / FINAL) as temporary:
+            shutil.copyfile(done.model, temporary)
+    world.barrier()
+    return replace(done, model=out / FINAL)
 
 
 class _Loop:
@@ -172,6 +200,7 @@ class _Loop:
         }
         self.progress = Progress(0, 0.0, feed.loader.state_dict())
         self.values: dict[str, float] = {}
+        self.between = True  # no step is half done
         self.precision: Any = fabric.strategy.precision  # holds the gradient scaler of fp16
         newest = checkpoints.newest()
         if newest is not None:
@@ -180,6 +209,7 @@ class _Loop:
             if self.progress.scaler is not None:
                 self.precision.load_state_dict(dict(self.progress.scaler))
             log.info("going on from %s", newest)
+        self.written = self.progress.iteration
         self.validator = None
         if world.first and data.validation is not None and self.loop.validate_every:
             self.validator = Validator(data.validation, plan, training.inputs, fabric.device)
@@ -188,7 +218,16 @@ class _Loop:
     def run(self) -> Trained:
         """Steps until the plan's last."""
         try:
-            with _interruptible() as interrupted:
+            return self._run()
+        except RuntimeError as error:
+            fault = worker_fault(error)  # which may come at any moment, and leave a step half done
+            if fault is None:
+                raise
+            raise DataError(f"{fault} {self._left()}") from error
+
+    def _run(self) -> Trained:
+        try:
+            with interruptible("step") as interrupted:
                 for done in self._steps():
                     stop = self._agreed(done, interrupted())
                     validate = bool(self.loop.validate_every) and self._due(done, self.loop.validate_every)
@@ -197,13 +236,18 @@ class _Loop:
                         best = self._validate(done) if validate else False
                         self._write(best)
                     if stop:
-                        raise KeyboardInterrupt
-        except TrainingError as error:
+                        raise KeyboardInterrupt(f"{done} of {self.loop.steps} steps are done")
+        except NotFiniteError as error:
             good = self.checkpoints.newest()
             raise TrainingError(
                 f"{error}. The last good checkpoint is {good or 'none: it failed before the first'}. "
                 "Lower the learning rate or use precision fp32, with another --out, or look at the data."
             ) from error
+        except DataError as error:
+            # Clips are read between steps: the state is that after the last step, and is kept.
+            if self.between and self.world.first and self.progress.iteration > self.written:
+                self._write(False, alone=True)
+            raise DataError(f"{error} {self._left()}") from error
         finally:
             if self.journal is not None:
                 self.journal.close()
@@ -223,6 +267,7 @@ class _Loop:
             for batch in self.feed.loader:
                 self.engine.iteration, self.engine.epoch = done, self.feed.loader.epoch
                 parts = self.feed.ready(batch).parts(self.loop.accumulate)
+                self.between = False
                 with self.fabric.autocast():
                     scalars = self.training.step(parts, self.engine)
                 if self.average is not None:
@@ -232,6 +277,7 @@ class _Loop:
                 scaler = dict(self.precision.state_dict()) or None
                 loader = self.feed.loader.state_dict()
                 self.progress = Progress(done, spent + seconds, loader, self.progress.best, scaler)
+                self.between = True
                 if self._due(done, self.loop.log_every):
                     self._log(done, scalars, (done - first) / seconds)
                 yield done
@@ -274,12 +320,21 @@ class _Loop:
             return True
         return False
 
-    def _write(self, best: bool) -> None:
+    def _write(self, best: bool, alone: bool = False) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            best: it is the best one.
+            alone: not all processes are here.
+        """
         if self.world.first:
-            path = self.checkpoints.write(self.training, self.average, self.progress, self.facts, self.loop.keep)
-            if best:
-                self.checkpoints.keep_best(path)
-        self.world.barrier()
+            self.checkpoints.write(self.training, self.average, self.progress, self.facts, self.loop.keep, best)
+        self.written = self.progress.iteration
+        if not alone:
+            self.world.barrier()
+
+    def _left(self) -> str:
+        return f"The training is kept up to step {self.written}; run the same command again to go on from there."
 
     def _due(self, done: int, every: int) -> bool:
         """Whether something is due that is to happen after `every` steps (0: never) and at the end."""
@@ -292,7 +347,8 @@ class _Loop:
         if not self._due(done, self.loop.log_every):
             return False
         asked = torch.tensor(float(interrupted), device=self.fabric.device)
-        torch.distributed.all_reduce(asked)
+        with peers_alive():
+            torch.distributed.all_reduce(asked)
         return bool(asked > 0)
 
 
@@ -309,7 +365,7 @@ def _store_plan(plan: Plan, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     target = out / "plan.json"
     if target.is_file():
-        before = Plan(**json.loads(target.read_text()))
+        before = read_plan(target)
         if before.identity != plan.identity:
             different = [
                 f"{section}.{key}: {old.get(key)!r} there, {value!r} here"
@@ -334,27 +390,3 @@ def _opened(plan: Plan, world: World, progress: DataProgress | None) -> Training
     if world.first:
         world.barrier()
     return opened
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first interrupt or termination signal into a request to stop after the step; a second one stops now."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, _: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        log.info("stopping after this step; once more to stop at once")
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

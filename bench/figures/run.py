@@ -13,7 +13,8 @@ from bench.figures.curves import best_of_samples, fvd_against_clips, over_time
 from bench.figures.dose import dose_response
 from bench.figures.strips import strips
 from bench.figures.training import training_curves
-from bench.suite import Suite, suite_records
+from bench.suite import suite_records
+from bench.suite_file import Suite
 from methods.registry import build_method
 from metrics.errors import PokeBenchError, ProtocolError
 

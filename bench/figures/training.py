@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from bench.figures.style import finish, panels, style
 from bench.training.journal import read_journal
 from metrics.base import METRICS
 from metrics.errors import TrainingError
+from metrics.parsing import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,11 +97,21 @@ def _label(name: str, kind: str) -> str:
     return f"{card.title} {'↑' if card.higher_is_better else '↓'}"
 
 
+def _plan(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        plan = read_json(path)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); restore it, or remove it") from error
+    return plan if isinstance(plan, dict) else {}
+
+
 def _names(folders: Sequence[Path]) -> list[str]:
     """Of each training: method and recipe where its plan says them, and the folder where they are not enough."""
     plans = []
     for folder in folders:
-        plan = json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").is_file() else {}
+        plan = _plan(folder / "plan.json")
         plans.append(" ".join(str(plan[key]) for key in ("method", "recipe") if key in plan) or folder.name)
     return [
         f"{name} ({folder.name})" if plans.count(name) > 1 else name

@@ -6,7 +6,6 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,7 +21,8 @@ from methods.training import TRAININGS, Recipe, Training
 from methods.weights_file import load_weights
 from metrics.base import METRICS
 from metrics.cache import hash_of
-from metrics.errors import TrainingError
+from metrics.errors import MethodError, TrainingError
+from metrics.parsing import parse_toml, read_json
 
 PREDICTOR = "predictor"
 """The network of a training that a prediction needs."""
@@ -49,7 +49,7 @@ class DataPlan(BaseModel):
         seed: of the choice of clips.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: str = "sim-plants"
     size: int = Field(64, ge=16, le=1024)
@@ -90,7 +90,7 @@ class LoopPlan(BaseModel):
         seed: of weights, order and noise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(10_000, ge=1)
     batch_size: int = Field(10, ge=1)
@@ -217,6 +217,7 @@ def make_plan(
     pairs: Sequence[str] = (),
     data: str | None = None,
     start: Path | str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Plan:
     """The plan of a recipe with what the user replaces.
 
@@ -226,6 +227,7 @@ def make_plan(
         pairs: "SECTION.FIELD=VALUE" with section model, data or loop; values are read as TOML, bare words as text.
         data: data set or folder in place of the recipe's.
         start: weights file that the predictor begins from.
+        given: fields of the plan's data in place of the recipe's; `data` and `pairs` replace them in turn.
 
     Raises:
         RegistryError: no such method.
@@ -241,7 +243,7 @@ def make_plan(
     chosen: Recipe = training.recipes[name]
     sections: dict[str, dict[str, Any]] = {
         "model": chosen.model.model_dump(mode="json"),
-        "data": dict(chosen.data),
+        "data": {**chosen.data, **(given or {})},
         "loop": dict(chosen.loop),
     }
     if data is not None:
@@ -265,8 +267,10 @@ def make_plan(
 
 def _start(path: Path | str, method: str) -> Start:
     found = load_weights(path, method)
-    steps = sum(int(found.facts.get(key, 0)) for key in ("steps", "steps_before"))
-    return Start(path=str(path), sha256=found.sha256, steps=steps)
+    counts = [found.facts.get(key, 0) for key in ("steps", "steps_before")]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise MethodError(f"{path}: expected whole numbers of steps, found {counts}; take a file of `bench train`")
+    return Start(path=str(path), sha256=found.sha256, steps=sum(counts))
 
 
 def _replace(sections: dict[str, dict[str, Any]], pair: str, known: Mapping[str, type[BaseModel]]) -> None:
@@ -282,10 +286,28 @@ def _replace(sections: dict[str, dict[str, Any]], pair: str, known: Mapping[str,
         raise TrainingError(f"--set {pair!r}: {section} has no field {name!r}; {hint}there are: {fields}")
     place = sections[section]
     for deeper in inner:
-        held = place.get(name) or {}
+        held = {} if place.get(name) is None else place[name]
+        if not isinstance(held, (BaseModel, Mapping)):
+            raise TrainingError(f"--set {pair!r}: {name} is one value ({held!r}), which has no field {deeper!r}")
         place[name] = held.model_dump(mode="json") if isinstance(held, BaseModel) else dict(held)
         place, name = place[name], deeper
     place[name] = _value(text)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a training that lies in a folder already.
+
+    Raises:
+        TrainingError: it is damaged, or no plan.
+    """
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"expected an object, found a {type(content).__name__}")
+        return Plan(**content)
+    except (OSError, ValueError) as error:  # a ValidationError is a ValueError
+        what = faults(error, "plan") if isinstance(error, ValidationError) else str(error)
+        raise TrainingError(f"{path} is no plan of a training ({what}); restore it, or give another --out") from error
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -310,6 +332,6 @@ def _value(text: str) -> Any:
     if text == "none":
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text

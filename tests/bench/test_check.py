@@ -1,14 +1,12 @@
 """`bench check`: lines, exit status, and clips of a data set."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench import cli
 from bench.check import data_source, run_check
 
 LISTINGS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
@@ -22,19 +20,8 @@ def tutorial(tmp_path):
     return file
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["bench", "check", *map(str, arguments)])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as exit_:
-        status = exit_.code or 0
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_the_tutorial_method_passes(tutorial, monkeypatch, capsys):
-    status, out, err = run(monkeypatch, capsys, f"{tutorial}:FadeToGrey:speed=0.1", "--size", 24, "--device", "cpu")
+def test_the_tutorial_method_passes(tutorial, bench):
+    status, out, err = bench("check", f"{tutorial}:FadeToGrey:speed=0.1", "--size", 24, "--device", "cpu")
     assert status == 0, out + err
     lines = out.splitlines()
     assert re.search(r"\d+ passed, 0 failed, 1 measured, \d+ not applicable$", lines[-1])
@@ -51,9 +38,9 @@ def test_the_tutorial_method_passes(tutorial, monkeypatch, capsys):
     )
 
 
-def test_a_fault_is_exit_status_1(tutorial, monkeypatch, capsys):
+def test_a_fault_is_exit_status_1(tutorial, bench):
     tutorial.write_text(tutorial.read_text().replace("+ weight * 0.5", "+ weight * 2"))
-    status, out, _ = run(monkeypatch, capsys, f"{tutorial}:FadeToGrey:speed=0.1", "--size", 24, "--device", "cpu")
+    status, out, _ = bench("check", f"{tutorial}:FadeToGrey:speed=0.1", "--size", 24, "--device", "cpu")
     assert status == 1
     assert re.search(
         r"^range +failed +expected values in \[0, 1\]; found \[0\.\d+, \d.*\. Use clamp", out, re.MULTILINE
@@ -61,8 +48,8 @@ def test_a_fault_is_exit_status_1(tutorial, monkeypatch, capsys):
     assert "1 failed" in out
 
 
-def test_a_method_that_does_not_exist_is_one_clear_error(monkeypatch, capsys):
-    status, _, err = run(monkeypatch, capsys, "copy-lst-frame")
+def test_a_method_that_does_not_exist_is_one_clear_error(bench):
+    status, _, err = bench("check", "copy-lst-frame")
     assert status == 1
     assert "copy-last-frame" in err
 

@@ -1,28 +1,9 @@
 import json
 import re
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-
-from bench import cli
-
-
-@pytest.fixture
-def bench(monkeypatch, capsys):
-    """Runs the program in this process and returns (exit status, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -150,7 +131,7 @@ def test_train_then_train_again_goes_on(bench, videos, tmp_path, monkeypatch, ca
     assert status == 0, err
     status, out, err = bench("train", "tiny", *options, "--set", "data.augmentation.hue=[0.0, 0.1]")
     assert status == 0, err
-    assert out.strip().endswith("out/checkpoints/step-00000012/model.safetensors")
+    assert out.strip().endswith("out/model.safetensors")
     assert "going on from" in caplog.text
     status, _, err = bench("train", "tiny", *options, "--set", "model.lr=0.5")
     assert status == 1
@@ -169,3 +150,17 @@ def test_trainings_are_listed_with_their_recipes(bench, monkeypatch):
     status, out, _ = bench("trainings")
     assert status == 0
     assert re.search(r"tiny: .*\n  small    for tests\n", out)
+
+
+def test_suites_are_listed_with_what_they_train(bench):
+    status, out, _ = bench("suites")
+    assert status == 0
+    assert "table1: Video prediction, 64 px (sim-plants, 64 px, " in out
+    assert re.search(r"paper/iper: .*iper, 128 px, 6 methods\); trains hao \(paper-128\), poking \(official\)", out)
+
+
+def test_published_numbers_are_printed_with_a_caution(bench):
+    status, out, _ = bench("published", 1)
+    assert status == 0
+    assert "| SAVP     | 136.81" in out
+    assert "Not comparable" in out

@@ -25,7 +25,7 @@ from bench.pokes import PokeRule
 from bench.protocol import Protocol
 from bench.record import LoadedRecord, MetricFacts, SetResult
 from bench.store import Store
-from bench.suite import Suite
+from bench.suite_file import Suite
 from methods.baselines import CopyLastFrame, NoisyTruth, backward_warp
 from methods.interface import Conditioning, ExactAnswer, MethodCard
 from metrics.errors import ProtocolError, RecordError, TrainingError

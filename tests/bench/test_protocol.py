@@ -2,7 +2,8 @@ import pytest
 
 from bench.pokes import PokeRule
 from bench.protocol import Protocol
-from bench.suite import load_suite, open_suite_data, parse_overrides, suite_names
+from bench.suite import open_suite_data, parse_overrides
+from bench.suite_file import load_suite, suite_names
 from bench.tracks import TrackRule
 from metrics.base import METRICS
 from metrics.errors import ProtocolError, RegistryError
@@ -61,7 +62,8 @@ def test_every_suite_is_valid(name):
     suite = load_suite(name)
     assert suite.methods
     for spec in suite.methods:
-        assert build_method(spec).card.title
+        if "=out/train/" not in spec:  # what a suite trains is there once it is trained
+            assert build_method(spec).card.title
 
 
 def test_an_unknown_suite_lists_what_there_is():
