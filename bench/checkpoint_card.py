@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from bench.text import faults
 from methods.weights_file import WeightsFile, read_weights
 from metrics.cache import atomic_path, sha256_of
 from metrics.errors import MethodError, RecordError
+from metrics.parsing import read_json
 
 HEXADECIMAL = r"^[0-9a-f]{64}$"
 
@@ -107,7 +107,7 @@ def load_card(path: Path) -> CheckpointCard:
         RecordError: not a card.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if not isinstance(content, dict):
             raise RecordError(f"{path} is not a checkpoint's card: expected an object; write it again")
         return CheckpointCard(**content)
@@ -143,7 +143,11 @@ def card_faults(folder: Path) -> Iterator[tuple[str, str]]:
         if not file.is_file():
             yield path.name, f"it names {card.file}, which is not there; restore it"
             continue
-        digest = sha256_of(file)
+        try:
+            digest = sha256_of(file)
+        except OSError as error:
+            yield path.name, f"{card.file} cannot be read ({error.strerror or error}); make it readable, or restore it"
+            continue
         if digest != card.sha256:
             yield path.name, f"{card.file}: the card states sha256 {card.sha256}, found {digest}; restore one of them"
             continue

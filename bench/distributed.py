@@ -11,6 +11,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from bench.foreign import of_worker
+from metrics.errors import PokeBenchError
+
 BARRIER_TIMEOUT = timedelta(hours=24)
 """How long a process waits for the others; shards of an evaluation may differ much in length."""
 
@@ -28,9 +31,32 @@ class World:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Waits until every process is here."""
+        """Waits until every process is here.
+
+        Raises:
+            PeerError: one of them ended instead.
+        """
         if self.size > 1:
-            dist.barrier()
+            with peers_alive():
+                dist.barrier()
+
+
+class PeerError(PokeBenchError):
+    """Another process of the same run ended early."""
+
+
+@contextmanager
+def peers_alive() -> Iterator[None]:
+    """For what is done together with other processes: an end of one of them becomes a PeerError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if of_worker(error):
+            raise
+        raise PeerError(
+            f"another process of this run has ended early; see what it said itself ({str(error).splitlines()[0]}). "
+            "What was finished is kept: run the same command again to go on."
+        ) from error
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.flow_estimators import check_frames, enlargement
-from metrics.cache import sha256_of
+from metrics.cache import sha256_of, user_path
 from metrics.errors import WeightsError
 from metrics.weight_sources import FOLDER_VARIABLE
+from metrics.weights import UNPICKLING_FAULTS
 
 
 class RAFTFlow:
@@ -86,7 +85,7 @@ class SmallRAFTFlow(RAFTFlow):
 def _raft_weights(url: str) -> dict[str, Tensor]:
     name = url.rpartition("/")[2]
     folder = os.environ.get(FOLDER_VARIABLE)
-    own = Path(folder).expanduser() / name if folder else None
+    own = user_path(folder) / name if folder else None
     if own is not None and own.is_file():
         wanted = name.rpartition("-")[2].removesuffix(".pth")
         found = sha256_of(own)
@@ -94,12 +93,15 @@ def _raft_weights(url: str) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{own}: expected a file whose sha256 begins with {wanted}, found {found}; download {url} again"
             )
-        return torch.load(own, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(own, map_location="cpu", weights_only=True)
+        except UNPICKLING_FAULTS as error:
+            raise WeightsError(f"{own} cannot be read as tensors ({error}); download {url} again") from error
     try:
         return torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
+    except UNPICKLING_FAULTS as error:  # a URLError is an OSError
         raise WeightsError(
             f"the RAFT weights {name} are not in ${FOLDER_VARIABLE} ({folder or 'not set'}) and cannot be downloaded "
             f"({error}). Put the file from {url} into a folder and set {FOLDER_VARIABLE} to it, or use another "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 
 from metrics.cache import ENVIRONMENT_VARIABLE, atomic_path
 from metrics.errors import CacheError
+from metrics.parsing import parse_json
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Rises with every change of the files."""
+MOST_HEAD = 1 << 24
+"""Longest first line, bytes."""
 
 
 def write_flow(path: Path, clip_ids: Sequence[str], flow: NDArray[np.float32]) -> None:
@@ -46,15 +50,18 @@ def read_flow(path: Path, clip_ids: Sequence[str]) -> NDArray[np.float32] | None
     """The flow of `clip_ids`, mapped from disk; None where there is no file, or (with a notice) a damaged one."""
     try:
         with path.open("rb") as stream:
-            head = json.loads(stream.readline())
+            head = parse_json(stream.readline(MOST_HEAD))
             start = stream.tell()
-        mapped = np.memmap(path, "<f4", "r", offset=start, shape=tuple(head["shape"]))
-        whole = path.stat().st_size == start + mapped.nbytes and head["clip_ids"] == list(clip_ids)
-        if whole and hashlib.sha256(mapped.data).hexdigest() == head["sha256"]:
+        shape = tuple(head["shape"])
+        if head["clip_ids"] != list(clip_ids) or path.stat().st_size != start + 4 * math.prod(shape):
+            raise ValueError("it is not of these clips, or cut short")
+        mapped = np.memmap(path, "<f4", "r", offset=start, shape=shape)
+        if hashlib.sha256(mapped.data).hexdigest() == head["sha256"]:
             return mapped
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
-        pass
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+        log.warning("the cached flow %s is damaged (%s); estimating it again", path, error)
+        return None
     log.warning("the cached flow %s is damaged; estimating it again", path)
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.heatmap import Heatmap
+from metrics.array_files import read_npz
 from metrics.cache import atomic_path
 from metrics.errors import DataError
+from metrics.parsing import parse_json
 
 _FIELDS = ("location", "displacements", "foreground", "mean_length", "exact", "empty", "note")
 
@@ -44,15 +45,14 @@ def read_heatmaps(path: Path) -> tuple[Tensor, list[Heatmap], dict[str, Any]]:
         DataError: no such file, damaged, or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        facts = json.loads(str(arrays["facts"]))
+        arrays = read_npz(path)
+        facts = parse_json(str(arrays["facts"]))
         numbers = sorted({int(name.partition("/")[0]) for name in arrays if "/" in name})
         found = [_heatmap(arrays, number) for number in numbers]
         if not found or "method" not in facts:
             raise KeyError("method, or any place")
         return torch.from_numpy(arrays["image"]), found, facts
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected an .npz file of `bench heatmap`, but it cannot be read as one: {error!r}. Make it again."
         ) from error

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from bench.protocol import Protocol
+from metrics.parsing import CHECKSUM, sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,12 +115,12 @@ class Provenance(_Frozen):
 class ArrayFile(_Frozen):
     """The safetensors file beside the record that holds its arrays."""
 
-    file: str
+    file: str = Field(pattern=r"^[^/\\]+\.safetensors$")
     sha256: str
 
 
 class Record(_Frozen):
-    """A finished evaluation, as stored in record.json.
+    """A finished evaluation, as stored in record.json, where a checksum over all of it is added.
 
     Attributes:
         clip_ids, sources: one entry a clip, sorted by clip id; sources say which clips belong together.
@@ -128,6 +139,28 @@ class Record(_Frozen):
     set_results: dict[str, SetResult]
     provenance: Provenance
     arrays: ArrayFile
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_checksum(cls, content: Any) -> Any:
+        """`bench/record_versions.py` compares the checksum, before anything is upgraded."""
+        if isinstance(content, Mapping) and CHECKSUM in content:
+            return {key: value for key, value in content.items() if key != CHECKSUM}
+        return content
+
+    @model_serializer(mode="wrap")
+    def _with_checksum(self, whole: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        content: dict[str, Any] = whole(self)
+        return sealed(_as_json(content)) if info.mode == "json" else content
+
+
+def _as_json(value: Any) -> Any:
+    """`value` as JSON has it: no NaN, no infinity."""
+    if isinstance(value, dict):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class LoadedRecord:

@@ -19,6 +19,7 @@ from bench.protocol import PROTOCOL_VERSION
 from bench.record import SCHEMA_VERSION
 from metrics.cache import hash_of
 from metrics.errors import RecordError
+from metrics.parsing import unsealed
 
 Content = dict[str, Any]
 """What a record.json holds."""
@@ -45,6 +46,10 @@ def upgraded(content: Any) -> Content:
             f"schema version {version} is newer than {SCHEMA_VERSION}, the newest that this program reads. A newer "
             "release wrote this record: update the program to read it."
         )
+    try:
+        content = unsealed(content)
+    except ValueError as error:
+        raise RecordError(f"{error}: it is damaged. Restore it, or remove its folder and evaluate again.") from error
     if version < min(UPGRADES):
         raise RecordError(f"there has never been a schema version {version}; restore the file")
     while version < SCHEMA_VERSION:

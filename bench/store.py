@@ -7,9 +7,10 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from bench.locks import locked
 from bench.record import ArrayFile, Arrays, LoadedRecord, Record
 from bench.record_versions import upgraded
 from metrics.cache import atomic_path, hash_of, sha256_of
-from metrics.errors import RecordError
+from metrics.errors import PokeBenchError, RecordError
+from metrics.parsing import read_json
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ class Store:
     """A folder of records.
 
     Layout: `DATA-CONTENT-PROTOCOL/METHOD-rREVISION-KEY/record.json` beside the arrays that it names, and
-    `.partial/KEY/*.safetensors`, one file for each batch of an unfinished evaluation.
+    `.partial/KEY/*.safetensors`, one file for each batch of an unfinished evaluation. `.partial/KEY.lock` says who
+    evaluates it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -104,9 +108,9 @@ class Store:
             record = Record(**facts, arrays=ArrayFile(file=rows.name, sha256=digest))
             with atomic_path(folder / "record.json") as temporary:
                 temporary.write_text(record.model_dump_json(indent=1) + "\n")
-            for old in folder.glob("rows-*.safetensors"):
+            for old in (*folder.glob("rows-*.safetensors"), *folder.glob(".r*")):  # .r*: of a run that was killed
                 if old != rows:
-                    old.unlink()
+                    old.unlink(missing_ok=True)
         return LoadedRecord(record, arrays)
 
     # Parts of an unfinished evaluation
@@ -135,20 +139,46 @@ class Store:
             part = _read_part(path)
             if part is None:
                 log.warning("%s is damaged; its clips will be computed again", path)
-                path.unlink(missing_ok=True)
+                _remove(path)
             else:
                 found[path] = part
         return found
 
     def remove_parts(self, key: RunKey) -> None:
-        """Removes the parts of `key`, once its record is written."""
+        """Removes the parts of `key`, once its record is written.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
         folder = self._part_folder(key)
         if folder.is_dir():
-            for path in folder.iterdir():
-                path.unlink(missing_ok=True)
-            folder.rmdir()
-            if not any(folder.parent.iterdir()):
-                folder.parent.rmdir()
+            with _writing(folder):
+                for path in folder.iterdir():
+                    path.unlink(missing_ok=True)
+            _remove_empty(folder)
+            _remove_empty(folder.parent)
+
+    @contextmanager
+    def alone(self, keys: Sequence[RunKey]) -> Iterator[None]:
+        """Keeps other processes from computing the records of `keys`; waits, with a notice, while one does.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        with ExitStack() as locks:
+            for key in sorted(keys, key=lambda key: key.hash):  # in one order, so that no two wait for each other
+                with _writing(self.root / ".partial"):
+                    locks.enter_context(locked(self._lock(key), partial(_wait, str(key.method["name"]))))
+            yield
+        if keys:
+            _remove_empty(self.root / ".partial")
+
+    def unfinished(self, key: RunKey) -> bool:
+        """Whether there is anything of an evaluation of `key` that has not ended properly, or runs now."""
+        return self._part_folder(key).is_dir() or self._lock(key).exists()
+
+    def _lock(self, key: RunKey) -> Path:
+        return self.root / ".partial" / f"{key.hash}.lock"
 
     def _part_folder(self, key: RunKey) -> Path:
         return self.root / ".partial" / key.hash
@@ -161,25 +191,25 @@ def load_record(path: Path) -> LoadedRecord:
         RecordError: not a record, of a newer schema version, or the arrays are missing or damaged.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} is not a record: {error}. Remove its folder and evaluate again.") from error
     try:
-        content = upgraded(content)
-    except RecordError as error:
-        raise RecordError(f"{path}: {error}") from error
-    try:
-        facts = Record(**content)
+        facts = Record(**upgraded(content))
     except ValidationError as error:
         raise RecordError(f"{path} is not a valid record: {error}") from error
+    except PokeBenchError as error:
+        raise RecordError(f"{path}: {error}") from error
     rows = path.parent / facts.arrays.file
-    found = sha256_of(rows) if rows.is_file() else "no file"
-    if found != facts.arrays.sha256:
-        raise RecordError(
-            f"{rows}: expected sha256 {facts.arrays.sha256}, found {found}. Restore it, or remove the folder and "
-            "evaluate again."
-        )
-    return LoadedRecord(facts, load_file(rows))
+    cure = "Restore it, or remove the folder and evaluate again."
+    try:
+        found = sha256_of(rows) if rows.is_file() else "no file"
+        if found != facts.arrays.sha256:
+            raise RecordError(f"{rows}: expected sha256 {facts.arrays.sha256}, found {found}. {cure}")
+        arrays = load_file(rows)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RecordError(f"{rows} cannot be read ({error}). {cure}") from error
+    return LoadedRecord(facts, arrays)
 
 
 def _read_part(path: Path) -> tuple[list[str], Arrays, dict[str, Any]] | None:
@@ -187,11 +217,22 @@ def _read_part(path: Path) -> tuple[list[str], Arrays, dict[str, Any]] | None:
         with safe_open(path, framework="numpy") as stream:
             head = dict(stream.metadata() or {})
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, ValueError, TypeError):
         return None
     if head.pop("checksum", "") != _checksum(arrays, head):
         return None
     return json.loads(head["clip_ids"]), arrays, json.loads(head["facts"])
+
+
+def _remove(path: Path) -> None:
+    """Removes what lies where a part belongs."""
+    try:
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordError(f"{path} is damaged and cannot be removed ({error.strerror or error}); remove it") from error
 
 
 def _checksum(arrays: Arrays, head: Mapping[str, str]) -> str:
@@ -212,3 +253,17 @@ def _writing(folder: Path) -> Iterator[None]:
             f"results cannot be written to {folder} ({error.strerror or error}). {cure} and run the same command "
             "again: what was computed before is kept and used."
         ) from error
+
+
+def _wait(name: str, holder: str) -> None:
+    log.warning("%s is being evaluated into the same store by %s; waiting until it is done", name, holder)
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise

@@ -53,11 +53,13 @@ class Trained:
     Attributes:
         training: with the final weights.
         model: the final weights, FINAL in the folder of the training.
+        checkpoint: folder of the last checkpoint.
         values: of the last validation; empty when there was none.
     """
 
     training: Training
     model: Path
+    checkpoint: Path
     values: dict[str, float]
 
 
@@ -257,7 +259,7 @@ class _Loop:
             raise TrainingError(
                 f"no checkpoint can be read in {self.checkpoints.folder}, which all processes must share"
             )
-        return Trained(self.training, newest / "model.safetensors", self.values)
+        return Trained(self.training, newest / "model.safetensors", newest, self.values)
 
     def _steps(self) -> Iterator[int]:
         """Takes one step after the other and yields how many are done."""

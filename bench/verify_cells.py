@@ -15,7 +15,8 @@ from bench.checkpoint_card import cards
 from bench.data.interface import Progress
 from bench.data.registry import DATASETS
 from bench.data.subset import Subset
-from bench.evaluate import AnyMethod, evaluate
+from bench.evaluate import evaluate
+from bench.prediction import AnyMethod
 from bench.record import Arrays, LoadedRecord
 from bench.store import Store
 from bench.suite import open_protocol_data

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -20,7 +22,12 @@ from metrics.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LOSSLESS_IMAGE_SUFFIXES = frozenset({".png"})
+MOST_PIXELS = 1 << 26
+"""Pixels of the largest frame that is read, 8192 x 8192: a file of a few kB can claim any number of them."""
 _SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}
+
+_DECODER_FAULTS = (RuntimeError, AttributeError, AssertionError, MemoryError, struct.error, zlib.error)
+"""Pillow passes on whatever its decoders, and those of metadata, stumble over."""
 
 Grey = Literal["repeat", "refuse"]
 """What to do with a grey image: repeat it to three channels, or raise."""
@@ -67,11 +74,16 @@ def read_image(path: Path, *, grey: Grey = "repeat") -> NDArray[np.uint8]:
     """One image as uint8 `[H, W, 3]`, RGB.
 
     Raises:
-        DataError: empty, damaged, with alpha, more than 8 bits a channel, not RGB, or grey where that is refused.
+        DataError: empty, damaged, with alpha, more than 8 bits a channel, not RGB, grey where that is refused, or of
+            more than MOST_PIXELS.
     """
-    if path.stat().st_size == 0:
+    try:
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        raise DataError(f"{path}: the image cannot be read ({error.strerror or error})") from error
+    if empty:
         raise DataError(f"{path}: the file is empty (0 bytes); write it again")
-    return _read(path, str(path), grey, None, None)
+    return _read(path, str(path), grey, None, MOST_PIXELS)
 
 
 def decode_image(data: bytes, name: str, *, most_pixels: int, grey: Grey = "repeat") -> NDArray[np.uint8]:
@@ -93,16 +105,14 @@ def decode_image(data: bytes, name: str, *, most_pixels: int, grey: Grey = "repe
     return _read(io.BytesIO(data), name, grey, kind, most_pixels)
 
 
-def _read(
-    source: Path | BinaryIO, name: str, grey: Grey, kind: str | None, most_pixels: int | None
-) -> NDArray[np.uint8]:
+def _read(source: Path | BinaryIO, name: str, grey: Grey, kind: str | None, most_pixels: int) -> NDArray[np.uint8]:
     """`kind`: the only decoder to be tried; None: any."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(source, formats=None if kind is None else (kind,)) as image:
             mode, transparent = image.mode, "transparency" in image.info
-            if most_pixels is not None and image.width * image.height > most_pixels:
+            if image.width * image.height > most_pixels:
                 raise DataError(
                     f"{name}: expected at most {most_pixels / 1e6:g} million pixels, found {image.width} x "
                     f"{image.height}; make it smaller"
@@ -111,7 +121,7 @@ def _read(
             upright = ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: the image has too many pixels to be decoded; make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (*(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError), *_DECODER_FAULTS) as error:
         raise DataError(f"{name}: the image is damaged or cut short ({error}); write it again") from error
     if "A" in mode or "a" in mode or transparent:
         raise DataError(f"{name}: expected RGB, found an image with alpha ({mode}). Blend or drop the alpha channel.")

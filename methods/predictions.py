@@ -16,8 +16,6 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from torch import Tensor
 from methods.image_io import folder_frames, image_files
 from methods.interface import Conditioning, MethodCard
 from methods.video_io import VIDEO_SUFFIXES, decode_video, is_lossless
+from metrics.array_files import read_npz
 from metrics.cache import sha256_of
 from metrics.errors import DataError, MethodError
 
@@ -209,14 +208,12 @@ def _read_npz(path: Path) -> NDArray:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes); write it again")
     try:
-        with path.open("rb") as stream:
-            arrays = np.load(stream, allow_pickle=False)
-            names = list(arrays.keys()) if isinstance(arrays, np.lib.npyio.NpzFile) else ["a single array"]
-            if "video" in names:
-                return np.asarray(arrays["video"])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_npz(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable .npz file ({error}); write it again") from error
-    raise DataError(f"{path}: expected an array named 'video', found {names}. Use np.savez(path, video=...)")
+    if "video" not in arrays:
+        raise DataError(f"{path}: expected an array named 'video', found {list(arrays)}. Use np.savez(path, video=...)")
+    return arrays["video"]
 
 
 def _check_shape(path: Path, video: NDArray, wanted: tuple[int, int, int]) -> None:

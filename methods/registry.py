@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from methods.interface import Method, TruthMethod, method_fault
+from metrics.cache import user_path
 from metrics.errors import MethodError
 from metrics.registry import Registry
 
@@ -65,7 +66,7 @@ def build_method(spec: str) -> Method | TruthMethod:
     outside = _FILE_SPEC.fullmatch(spec)
     if outside:
         name, text = outside["attribute"], outside["options"] or ""
-        factory = _factory_in(Path(outside["file"]).expanduser(), name)
+        factory = _factory_in(user_path(outside["file"]), name)
     else:
         name, _, text = spec.partition(":")
         factory = METHODS.get(name)
@@ -166,13 +167,16 @@ def _read(what: str, text: str, annotation: Any) -> Any:
     if annotation is int or annotation is float:
         try:
             number = annotation(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+            finite = math.isfinite(number)
+        except (ValueError, OverflowError):
+            finite = False
+        if not finite:
             raise MethodError(f"{what}: expected a finite {annotation.__name__}, found {text!r}")
         return number
     if annotation is Path:
-        return Path(text).expanduser()
+        if "\0" in text:
+            raise MethodError(f"{what}: expected a path, found {text!r}, with a NUL character")
+        return user_path(text)
     if annotation in (str, inspect.Parameter.empty):
         return text
     raise MethodError(

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.image_io import LOSSLESS_IMAGE_SUFFIXES, folder_frames, image_files
+from methods.image_io import LOSSLESS_IMAGE_SUFFIXES, MOST_PIXELS, folder_frames, image_files
 from metrics.errors import DataError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif"})
@@ -33,6 +33,19 @@ RATE_FILE = "frame_rate.txt"
 """A frame folder may hold this file: one number, its frames per second."""
 
 GIF_TRAILER = b"\x3b"
+_BINDING_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+)
+"""What PyAV raises besides FFmpeg's own errors on streams that make no sense."""
+MOST_BYTES = 1 << 31
+"""Bytes of the longest video that is decoded as a whole, 2 GiB."""
 
 
 def decode_video(path: Path) -> tuple[NDArray[np.uint8], float | None]:
@@ -41,9 +54,15 @@ def decode_video(path: Path) -> tuple[NDArray[np.uint8], float | None]:
     For long or large videos take `video_frames`, which holds one frame at a time.
 
     Raises:
-        DataError: as `video_frames`.
+        DataError: as `video_frames`; or more than MOST_BYTES.
     """
-    return np.stack(list(video_frames(path))), video_frame_rate(path)
+    frames, size = [], 0
+    for frame in video_frames(path):
+        size += frame.nbytes
+        if size > MOST_BYTES:
+            raise DataError(f"{path}: the video has more than {MOST_BYTES >> 20} MiB of frames; cut it, or shrink it")
+        frames.append(frame)
+    return np.stack(frames), video_frame_rate(path)
 
 
 def video_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -64,9 +83,9 @@ def video_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
             for frame in _checked_frames(path, container, stream):
                 yield frame
                 decoded += 1
-    except av.FFmpegError as error:
+    except (av.FFmpegError, *_BINDING_FAULTS) as error:
         raise DataError(
-            f"{path}: cannot be decoded beyond frame {decoded} ({error.strerror}). "
+            f"{path}: cannot be decoded beyond frame {decoded} ({_reason(error)}). "
             "The file is damaged, cut short or no video: copy it again, or encode it anew."
         ) from error
     if decoded == 0:
@@ -88,9 +107,9 @@ def video_frame_rate(path: Path) -> float | None:
     try:
         with _opened(path) as (_, stream):
             rate = stream.average_rate or stream.guessed_rate
-            return float(rate) if rate else None
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: not a video that can be opened ({error.strerror}); encode it anew") from error
+            return float(rate) if rate and rate > 0 else None
+    except (av.FFmpegError, *_BINDING_FAULTS) as error:
+        raise DataError(f"{path}: not a video that can be opened ({_reason(error)}); encode it anew") from error
 
 
 def is_lossless(path: Path) -> bool:
@@ -107,8 +126,12 @@ def is_lossless(path: Path) -> bool:
         with _opened(path) as (_, stream):
             context = stream.codec_context
             return context.name in LOSSLESS_CODECS and context.format is not None and bool(context.format.is_rgb)
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: not a video that can be opened ({error.strerror}); encode it anew") from error
+    except (av.FFmpegError, *_BINDING_FAULTS) as error:
+        raise DataError(f"{path}: not a video that can be opened ({_reason(error)}); encode it anew") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
 @contextmanager
@@ -126,8 +149,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         if not container.streams.video:
             raise DataError(f"{path}: the file has no video stream")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise DataError(f"{path}: no decoder is known for its video stream; encode it anew")
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        stream.codec_context.options = {"err_detect": "crccheck+explode", "max_pixels": str(MOST_PIXELS)}
         yield container, stream
 
 
@@ -206,9 +231,13 @@ def _rotated(path: Path, frame: NDArray[np.uint8], degrees: int) -> NDArray[np.u
 def _stated_rate(file: Path) -> float | None:
     if not file.is_file():
         return None
-    text = file.read_text(encoding="utf-8").strip()
     try:
+        text = file.read_text(encoding="utf-8").strip()
         rate = float(text)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected one positive number, the frames per second, found no text") from error
     except ValueError:
         rate = 0.0
     if not 0 < rate < float("inf"):

@@ -1,12 +1,15 @@
 """Weights on disk: safetensors files that say which method and which configuration they belong to.
 
+A file carries a checksum over its tensors and all that it says of them, which is compared on every reading. Files of
+before have none; those that are published are compared with the sha256 that the card beside them states.
+
 Other people's checkpoints are read by `foreign_state`, which never executes what is in them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,8 @@ from torch import Tensor, nn
 
 from metrics.cache import atomic_path, sha256_of
 from metrics.errors import MethodError
+from metrics.parsing import CHECKSUM, parse_json, read_json
+from metrics.weights import UNPICKLING_FAULTS
 
 KEY = "pokebench"
 
@@ -73,9 +78,7 @@ def save_weights(
 ) -> None:
     """Writes tensors with their method and configuration, atomically, in the precision that they have."""
     content = {"method": method, "config": config.model_dump(mode="json"), "facts": dict(facts or {})}
-    kept = {key: _stored(value) for key, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(kept, temporary, metadata={KEY: json.dumps(content)})
+    _write(path, content, {key: _stored(value) for key, value in tensors.items()})
 
 
 def load_weights(path: Path | str, method: str) -> WeightsFile:
@@ -86,7 +89,7 @@ def load_weights(path: Path | str, method: str) -> WeightsFile:
     """
     path = Path(path)
     content, tensors = _read(path)
-    found = content.get("method")
+    found = content["method"]
     if found != method:
         raise MethodError(f"{path}: expected weights of {method!r}, found {found!r}; give the file to that method")
     return WeightsFile(path, method, content["config"], content["facts"], tensors, sha256_of(path))
@@ -100,8 +103,6 @@ def read_weights(path: Path | str) -> WeightsFile:
     """
     path = Path(path)
     content, tensors = _read(path)
-    if not {"method", "config", "facts"} <= content.keys():
-        raise MethodError(f"{path} does not say which method it belongs to; take a file that `bench train` wrote")
     return WeightsFile(path, content["method"], content["config"], content["facts"], tensors, sha256_of(path))
 
 
@@ -120,8 +121,7 @@ def halved(source: Path, target: Path) -> int:
             raise MethodError(f"{source}: {key} holds numbers beyond the range of half precision; publish it as it is")
     kept = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
-        save_file(kept, temporary, metadata={KEY: json.dumps(content)})
+    _write(target, content, kept)
     return sum(value.numel() for value in kept.values())
 
 
@@ -149,10 +149,11 @@ def foreign_state(path: Path | str) -> Any:
         raise MethodError(f"there is no checkpoint {path}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except UNPICKLING_FAULTS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MethodError(
             f"{path} cannot be read as tensors and plain values; it is damaged, or holds code, which is never "
-            f"executed here ({str(error).splitlines()[0]})"
+            f"executed here ({reason})"
         ) from error
 
 
@@ -183,15 +184,60 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What is written in the head of a safetensors file under KEY, and its tensors."""
+    """What is written in the head of a safetensors file under KEY (method, config, facts), and its tensors."""
     if not path.is_file():
         raise MethodError(f"there is no weights file {path}; give the .safetensors file that `bench train` wrote")
     try:
         with safe_open(path, "pt") as stream:
-            content = json.loads((stream.metadata() or {}).get(KEY, "{}"))
-            return content, {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
+            content = parse_json((stream.metadata() or {}).get(KEY, "{}"))
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
         raise MethodError(f"{path} is not a readable safetensors file: {error}. Take one of `bench train`.") from error
+    if not isinstance(content, dict) or not {"method", "config", "facts"} <= content.keys():
+        raise MethodError(f"{path} does not say which method it belongs to; take a file that `bench train` wrote")
+    stated = content.pop(CHECKSUM, None)
+    if stated is None:
+        _check_card(path)
+    if not isinstance(content["config"], dict) or not isinstance(content["facts"], dict):
+        raise MethodError(f"{path}: expected its configuration and facts as objects; take a file of `bench train`")
+    if stated is not None and stated != _checksum(content, tensors):
+        raise MethodError(
+            f"{path} is damaged: its content is not what its checksum says. Copy it again, or go back to another "
+            "checkpoint of the training."
+        )
+    return content, tensors
+
+
+def _write(path: Path, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    # One entry alone: safetensors writes several in random order, and equal weights would give different files.
+    plain = json.loads(json.dumps(content))  # as it will be read
+    head = json.dumps({**plain, CHECKSUM: _checksum(plain, tensors)})
+    with atomic_path(path) as temporary:
+        save_file(dict(tensors), temporary, metadata={KEY: head})
+
+
+def _checksum(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hex sha256 of what a file says and of names, types, shapes and bytes of its tensors."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_card(path: Path) -> None:
+    """Raises unless the file has the sha256 that the card beside it states, if there is one."""
+    card = path.with_suffix(".json")
+    if not card.is_file():
+        return
+    try:
+        content = read_json(card)
+    except (OSError, ValueError) as error:
+        raise MethodError(f"{card}, the card of {path.name}, cannot be read ({error}); restore it") from error
+    stated = content.get("sha256") if isinstance(content, dict) else None
+    if isinstance(stated, str) and (found := sha256_of(path)) != stated:
+        raise MethodError(f"{path}: its card states sha256 {stated}, found {found}; restore the file, or its card")
 
 
 def _stored(value: Tensor) -> Tensor:

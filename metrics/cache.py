@@ -16,11 +16,20 @@ from metrics.errors import CacheError
 ENVIRONMENT_VARIABLE = "POKEBENCH_CACHE"
 
 
+def user_path(text: str | Path) -> Path:
+    """`text` as a path, "~" and "~NAME" replaced by homes; where there is no such user, as the shell, left as it is."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def cache_root() -> Path:
     """Root of the user cache: `$POKEBENCH_CACHE`, else `$XDG_CACHE_HOME/pokebench`, else `~/.cache/pokebench`."""
     chosen = os.environ.get(ENVIRONMENT_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return user_path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pokebench"
 
@@ -38,10 +47,29 @@ def cache_folder(*parts: str) -> Path:
             pass
     except OSError as error:
         raise CacheError(
-            f"the cache folder {folder} cannot be written ({error.strerror or error}). "
+            f"the cache folder {folder} cannot be written ({error.strerror or error}), where "
+            f"{'/'.join(parts) or 'everything that is derived'} is to be kept. "
             f"Make it writable, or set {ENVIRONMENT_VARIABLE} to a folder that is."
         ) from error
     return folder
+
+
+@contextmanager
+def writing_to_cache(path: Path, what: str) -> Iterator[None]:
+    """Says, where a file of the cache cannot be written, which it is, what belongs in it, and what to do.
+
+    Raises:
+        CacheError: for every OSError within.
+    """
+    try:
+        yield
+    except CacheError:
+        raise
+    except OSError as error:
+        raise CacheError(
+            f"{what} cannot be written to {path} ({error.strerror or error}). Free some space there and make it "
+            f"writable, or set {ENVIRONMENT_VARIABLE} to another folder."
+        ) from error
 
 
 def hash_of(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from metrics.cache import user_path
 from metrics.errors import PokeBenchError
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ def from_mirrors(target: Path, size: int, tried: list[str], error: type[PokeBenc
     """
     for mirror in os.environ.get(MIRRORS_VARIABLE, "").replace(",", " ").split():
         if "://" not in mirror:
-            path = Path(mirror).expanduser() / target.name
+            path = user_path(mirror) / target.name
             if path.is_file():
                 return path
             tried.append(f"{path}: no such file")
@@ -49,8 +51,10 @@ def from_mirrors(target: Path, size: int, tried: list[str], error: type[PokeBenc
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as stream:
                 copy_at_most(stream, target, size)
-        except (urllib.error.URLError, OSError) as fault:
-            tried.append(f"{url}: {fault}")
+        except (urllib.error.URLError, OSError, http.client.HTTPException, ValueError) as fault:
+            target.unlink(missing_ok=True)
+            reason = " ".join(str(fault).split())  # of a server that speaks no HTTP: whatever it said
+            tried.append(f"{url}: {reason if reason and reason.isprintable() else type(fault).__name__}")
             continue
         return target
     return None

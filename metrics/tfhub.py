@@ -61,7 +61,7 @@ def tfhub_logits(video: Tensor, module: str | Path | None, *, batch_size: int = 
             )
         if done.returncode != 0:
             raise PokeBenchError(f"the TF-Hub process failed ({done.returncode}):\n{done.stderr[-2000:]}")
-        return torch.from_numpy(np.load(target))
+        return torch.from_numpy(np.load(target, allow_pickle=False))
 
 
 def _checked_module(module: str | Path | None) -> str:

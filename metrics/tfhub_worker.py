@@ -30,7 +30,7 @@ def main(module: str, video_file: str, logits_file: str, batch_size: int) -> Non
         sys.exit(MISSING_PACKAGE)
 
     network = tensorflow_hub.load(module).signatures["default"]
-    videos = np.load(video_file, mmap_mode="r")
+    videos = np.load(video_file, mmap_mode="r", allow_pickle=False)
     parts = []
     for start in range(0, len(videos), batch_size):
         batch = videos[start : start + batch_size].transpose(0, 1, 3, 4, 2) * np.float32(255)

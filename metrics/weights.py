@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import pickle
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +24,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metrics.cache import atomic_path, cache_folder, cache_root
+from metrics.cache import atomic_path, cache_folder, cache_root, writing_to_cache
 from metrics.errors import WeightsError
 from metrics.weight_sources import Source, original_file
 
 log = logging.getLogger(__name__)
 
 Tree = Mapping[str, Any]
+UNPICKLING_FAULTS = (
+    *(pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, AttributeError, AssertionError),
+    *(LookupError, ArithmeticError, RuntimeError, MemoryError, ImportError, struct.error, zlib.error),
+    SafetensorError,
+)
+"""What `pickle` and `torch.load` raise on bytes that are not what they expect, without executing anything."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def weights(name: str, folder: Path | str | None = None) -> dict[str, Tensor]:
     """
     entry = _entry(name)
     cached = cache_root() / "weights" / f"{name}.safetensors"
-    if cached.exists():
+    if os.path.lexists(cached):
         tensors = _read_cached(cached, entry.content)
         if tensors is not None:
             return tensors
@@ -76,7 +85,7 @@ def weights(name: str, folder: Path | str | None = None) -> dict[str, Tensor]:
             f"{original} converts to tensors with content hash {content_hash(tensors)}, expected {entry.content}. "
             "The conversion and the weight table of metrics/weights.py disagree: reinstall the project."
         )
-    with atomic_path(target) as temporary:
+    with writing_to_cache(target, f"the converted weights {name}"), atomic_path(target) as temporary:
         save_file(tensors, temporary)
     return tensors
 
@@ -137,7 +146,7 @@ def _unpickle(path: Path) -> Tree:
     try:
         with path.open("rb") as stream:
             tree = _ArrayUnpickler(stream).load()
-    except (pickle.UnpicklingError, EOFError) as error:
+    except UNPICKLING_FAULTS as error:
         raise WeightsError(f"{path} is refused: {error}. Remove it; it is not a weight file.") from error
     if not isinstance(tree, dict):
         raise WeightsError(f"{path}: expected nested dicts of arrays, found {type(tree).__name__}. Remove it.")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from methods.image_io import image_files
 from methods.video_io import RATE_FILE
-from metrics.cache import atomic_path, cache_folder, hash_of, sha256_of
+from metrics.cache import atomic_path, cache_folder, hash_of, sha256_of, writing_to_cache
+from metrics.parsing import read_json, sealed, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class ContentHashes:
     def save(self) -> None:
         """Writes what was learnt."""
         if self._changed:
-            with atomic_path(self._path) as temporary:
-                temporary.write_text(json.dumps(self._known), encoding="utf-8")
+            with writing_to_cache(self._path, "what is known of the files"), atomic_path(self._path) as temporary:
+                temporary.write_text(json.dumps(sealed(self._known)), encoding="utf-8")
             self._changed = False
 
     def _of_file(self, file: Path) -> str:
@@ -62,7 +63,7 @@ class ContentHashes:
 
     def _read(self) -> dict[str, list]:
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
+            known = unsealed(read_json(self._path))
             if all(len(entry) == 3 for entry in known.values()):
                 return dict(known)
         except FileNotFoundError:

@@ -30,7 +30,10 @@ LISTS = ("train.txt", "val.txt")
 
 def _listed(path: Path) -> list[str]:
     """The names in a list, "001/1/1" as "001_1_1"."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list of names ({error}); get it from the owner again") from error
     return [line.strip().strip("/").replace("/", "_") for line in lines if line.strip()]
 
 

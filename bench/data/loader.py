@@ -8,6 +8,7 @@ process i modulo the number of processes, and every clip is visited exactly once
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,8 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bench.data.batch import ClipBatch, batch_of
 from bench.data.interface import DataSet, Progress
+from bench.data.reading import read_clip
 from bench.distributed import World
 from bench.flow import FlowSource
+from bench.foreign import of_worker
 from bench.pokes import PokeRule, clip_poke, joined
 from bench.tracks import TrackRule, tracks_of
 from methods.interface import Clip
@@ -111,7 +114,17 @@ class ClipLoader:
     def __iter__(self) -> Iterator[ClipBatch]:
         if self.schedule.position >= len(self):
             self.schedule.next_epoch()
-        for found in self._loader:
+        batches = iter(self._loader)
+        while True:
+            try:
+                found = next(batches)
+            except StopIteration:
+                break
+            except (RuntimeError, EOFError, OSError) as error:
+                fault = worker_fault(error) or _news()
+                if fault is None:
+                    raise
+                raise fault from error
             if isinstance(found, PokeBenchError):
                 raise found
             self.schedule.position += 1
@@ -161,6 +174,28 @@ class ClipLoader:
             "batch_size": schedule.batch_size,
             "processes": schedule.world.size,
         }
+
+
+def worker_fault(error: Exception) -> DataError | None:
+    """What torch says when a process that reads clips has ended early, for the user; None for any other error."""
+    if not of_worker(error):
+        return None
+    return DataError(
+        f"a process that reads clips has ended early: {str(error).splitlines()[0].strip()} If memory is short, use "
+        "fewer of them (--workers)."
+    )
+
+
+def _news() -> DataError | None:
+    """Waits for torch's news of the end of a worker: a connection that breaks off is heard of before its cause."""
+    try:
+        time.sleep(1)
+    except RuntimeError as error:
+        fault = worker_fault(error)
+        if fault is None:
+            raise
+        return fault
+    return None
 
 
 class Schedule(Sampler[Job]):
@@ -222,7 +257,7 @@ class _Reader(Dataset[Any]):
         """The batch, or the error that kept it from being read: torch would bury its message in a traceback."""
         seed, rows = job
         try:
-            clips = [self._dataset.load(self._ids[row]) for row in rows]
+            clips = [read_clip(self._dataset, self._ids[row]) for row in rows]
             if self._tracks is not None:
                 tracks = tracks_of(clips, self._tracks, seed, self._context)
                 return replace(self._poked(clips, seed), tracks=tracks)

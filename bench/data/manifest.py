@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from metrics.cache import cache_root
+from metrics.cache import atomic_path, cache_root, writing_to_cache
 from metrics.errors import DataError
+from metrics.parsing import read_json, sealed, unsealed
 
 FORMAT_VERSION = 1
 """Of the manifest."""
@@ -67,6 +68,17 @@ def prepared_sizes(name: str) -> list[int]:
     return sorted(int(path.parent.name.removesuffix("px")) for path in found)
 
 
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Writes the manifest into `folder`, with a checksum over all of it.
+
+    Raises:
+        CacheError: it cannot be written.
+    """
+    path = folder / "manifest.json"
+    with writing_to_cache(path, f"the manifest of {manifest.name}"), atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(sealed(asdict(manifest)), indent=1), encoding="utf-8")
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest in `folder`; None when there is none.
 
@@ -75,13 +87,15 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / "manifest.json"
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = unsealed(read_json(path))
         if facts["format"] == FORMAT_VERSION:
             videos = {name: PreparedVideo(**video) for name, video in facts["videos"].items()}
             return Manifest(**{**facts, "videos": videos})
         why = f"of format {facts['format']}, expected {FORMAT_VERSION}"
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); make it readable, or remove it") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         why = f"damaged ({error})"
     raise DataError(f"{path} is {why}; remove it and prepare the data again, finished videos are kept")

@@ -16,7 +16,6 @@ A data set prepared in part says so in its manifest and in `describe`.
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,10 +27,10 @@ from pathlib import Path
 from bench.data.clips import source_id
 from bench.data.folder import find_videos
 from bench.data.interface import Progress
-from bench.data.manifest import Manifest, Part, PreparedVideo, read_manifest
+from bench.data.manifest import Manifest, Part, PreparedVideo, read_manifest, write_manifest
 from bench.data.prepare_crew import make_all
 from bench.data.prepare_videos import Entry, Job, Recipe, is_whole, stated_entry
-from metrics.cache import atomic_path, cache_folder, hash_of
+from metrics.cache import cache_folder, hash_of, writing_to_cache
 from metrics.errors import DataError
 
 FRAME_TOLERANCE = 0.03
@@ -175,8 +174,7 @@ def _prepare(
         {package: version(package) for package in ("av", "opencv-python-headless")},
     )
     _refuse(raw, faults, allow_partial)
-    with atomic_path(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+    write_manifest(manifest, folder)
     if archives:
         shutil.rmtree(unpacked)
     return folder
@@ -185,7 +183,10 @@ def _prepare(
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keeps other processes out of `folder`, and removes what a killed one left half written."""
-    with (folder / ".lock").open("w") as lock:
+    file = folder / ".lock"
+    with writing_to_cache(file, "the lock of this preparation"):
+        lock = file.open("w")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

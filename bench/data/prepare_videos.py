@@ -23,6 +23,7 @@ from bench.data.identity import content_hash
 from methods.video_io import video_frame_rate, video_frames
 from metrics.cache import ENVIRONMENT_VARIABLE, atomic_path, sha256_of
 from metrics.errors import CacheError, DataError
+from metrics.parsing import read_json, sealed, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -124,10 +125,10 @@ def resized(frame: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
 def stated_entry(target: str) -> Entry | None:
     """What the `.json` beside a prepared video says; None when there is none or it is damaged."""
     try:
-        return Entry(**json.loads(Path(f"{target}.json").read_text(encoding="utf-8")))
+        return Entry(**unsealed(read_json(Path(f"{target}.json"))))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         log.warning("%s.json is damaged; preparing the video again", target)
         return None
 
@@ -135,7 +136,11 @@ def stated_entry(target: str) -> Entry | None:
 def is_whole(entry: Entry, target: str) -> bool:
     """Whether the frames on disk are the ones that `entry` describes."""
     path = Path(f"{target}.rgb")
-    return path.is_file() and sha256_of(path) == entry.sha256
+    try:
+        return path.is_file() and sha256_of(path) == entry.sha256
+    except OSError as error:
+        log.warning("%s cannot be read (%s)", path, error.strerror or error)
+        return False
 
 
 def make(job: Job) -> Entry:
@@ -183,7 +188,7 @@ def _build(job: Job, path: Path, raw_sha256: str, stamp: list[int]) -> Entry:
         facts = (kept, kept_rate, digest.hexdigest(), seen, raw_sha256, stamp, asdict(recipe), version("av"))
         entry = Entry(*facts, FORMAT_VERSION)
         with atomic_path(Path(f"{job.target}.json")) as temporary:
-            temporary.write_text(json.dumps(asdict(entry), indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(sealed(asdict(entry)), indent=1), encoding="utf-8")
     except OSError as error:
         raise CacheError(
             f"{job.name} cannot be prepared in {Path(job.target).parent} ({error.strerror or error}). Free some space "

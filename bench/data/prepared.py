@@ -21,6 +21,7 @@ from bench.data.identity import content_hash
 from methods.video_io import video_frame_rate, video_frames
 from metrics.cache import ENVIRONMENT_VARIABLE, atomic_path, cache_folder, hash_of
 from metrics.errors import CacheError, DataError
+from metrics.parsing import read_json, sealed, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +85,23 @@ class PreparedFrames:
             As `facts`.
         """
         facts = self.facts(source)
-        mapped = self._mapped(source, facts)
-        if source.key not in self._verified:
-            if hashlib.sha256(mapped.data).hexdigest() != facts.sha256:
-                log.warning("the cached frames of %s are damaged; decoding it again", source.name)
-                del mapped
-                facts = self._build(source)
-                mapped = self._mapped(source, facts)
-            self._verified.add(source.key)
+        if source.key in self._verified:
+            return self._mapped(source, facts)
+        mapped = self._whole(source, facts)
+        if mapped is None:
+            path = self._path(source, ".rgb")
+            log.warning("the cached frames of %s (%s) are damaged; decoding it again", source.name, path)
+            mapped = self._mapped(source, self._build(source))
+        self._verified.add(source.key)
         return mapped
+
+    def _whole(self, source: Source, facts: Facts) -> np.memmap | None:
+        """The frames on disk if they are as `facts` say; None if not, or if they cannot be read."""
+        try:
+            mapped = self._mapped(source, facts)
+        except (OSError, ValueError):
+            return None
+        return mapped if hashlib.sha256(mapped.data).hexdigest() == facts.sha256 else None
 
     def _mapped(self, source: Source, facts: Facts) -> np.memmap:
         size = source.preparation.size
@@ -105,14 +114,15 @@ class PreparedFrames:
         """The facts on disk, if they fit the frames on disk."""
         size = source.preparation.size
         try:
-            facts = Facts(**json.loads(self._path(source, ".json").read_text(encoding="utf-8")))
+            facts = Facts(**unsealed(read_json(self._path(source, ".json"))))
             if self._path(source, ".rgb").stat().st_size == facts.frames * size * size * 3:
                 return facts
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except (OSError, ValueError, TypeError):
             pass
-        log.warning("the cache entry of %s is damaged; decoding it again", source.name)
+        path = self._path(source, ".json")
+        log.warning("the cache entry of %s (%s) is damaged; decoding it again", source.name, path)
         return None
 
     def _build(self, source: Source) -> Facts:
@@ -128,7 +138,7 @@ class PreparedFrames:
                     count += 1
             facts = Facts(count, video_frame_rate(source.path), digest.hexdigest())
             with atomic_path(self._path(source, ".json")) as temporary:
-                temporary.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+                temporary.write_text(json.dumps(sealed(asdict(facts))), encoding="utf-8")
         except OSError as error:
             raise CacheError(
                 f"the prepared frames of {source.name} cannot be written to {self._folder} "

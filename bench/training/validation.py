@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bench.data.interface import DataSet
 from bench.data.show import draw_poke
-from bench.evaluate import condition, predict
 from bench.flow import FlowSource
 from bench.pokes import Draw
+from bench.prediction import condition, predict
 from bench.protocol import Protocol
 from bench.record import Arrays
 from bench.scoring import Scorer, merge

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from methods.hao.config import HaoConfig
@@ -64,5 +65,8 @@ def network_state(found: Any, origin: str, batch_norm: bool = True) -> tuple[Hao
     for key in [key for key in tensors if key.endswith(".running_var")]:
         # Files from before PyTorch 0.4 do not count batches.
         tensors.setdefault(f"{key.removesuffix('running_var')}num_batches_tracked", torch.zeros((), dtype=torch.long))
-    config = HaoConfig(name="official", size=None, width=len(first), batch_norm=batch_norm)
+    try:
+        config = HaoConfig(name="official", size=None, width=len(first), batch_norm=batch_norm)
+    except ValidationError as error:
+        raise MethodError(f"{origin}: its shapes fit no configuration of the network: {error}") from error
     return config, tensors

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from methods.ivrnn.config import TOP, IVRNNConfig, Variant
@@ -99,13 +100,16 @@ def config_of(state: Mapping[str, Tensor], origin: str) -> IVRNNConfig:
         "flat": "official-flat",
         "dense-prior": "official-dense-prior",
     }
-    return IVRNNConfig(
-        recipe=names[variant],
-        variant=variant,
-        context=joined // widths[TOP],
-        widths=(widths[0], widths[1], widths[2], widths[3], widths[4], widths[5]),
-        top_latent=_shape(state, head, origin)[0] // 2,
-    )
+    try:
+        return IVRNNConfig(
+            recipe=names[variant],
+            variant=variant,
+            context=joined // widths[TOP],
+            widths=(widths[0], widths[1], widths[2], widths[3], widths[4], widths[5]),
+            top_latent=_shape(state, head, origin)[0] // 2,
+        )
+    except ValidationError as error:
+        raise MethodError(f"{origin}: its shapes fit no configuration of an IVRNN: {error}") from error
 
 
 def convert(state: Mapping[str, Tensor], config: IVRNNConfig, origin: str) -> dict[str, Tensor]:
@@ -202,4 +206,7 @@ def _unused(key: str, config: IVRNNConfig) -> bool:
 def _shape(state: Mapping[str, Tensor], key: str, origin: str) -> torch.Size:
     if key not in state:
         raise MethodError(f"{origin}: expected a tensor {key!r} of an IVRNN, found none of that name")
-    return state[key].shape
+    shape = state[key].shape
+    if len(shape) != 4 or not all(shape):
+        raise MethodError(f"{origin}: expected a convolution {key!r} with four axes, found {list(shape)}")
+    return shape

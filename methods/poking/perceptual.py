@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from methods.poking.convolution import convolve_transformed, pays
 from methods.poking.winograd import transformed
 from methods.weights_file import foreign_state
-from metrics.cache import sha256_of
+from metrics.cache import sha256_of, user_path
 from metrics.errors import MethodError
 from metrics.weight_sources import FOLDER_VARIABLE
 from metrics.weights import weights
@@ -125,7 +125,7 @@ def _vgg19_file() -> Path:
     places = [Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE]
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
-        places.insert(0, Path(chosen).expanduser() / VGG19_FILE)
+        places.insert(0, user_path(chosen) / VGG19_FILE)
     for place in places:
         if place.is_file():
             return place

@@ -23,6 +23,8 @@ FOOTER_BYTES = 48
 TRAILER_BYTES = 5
 """Compression type and checksum after each block."""
 
+MOST_AXES = 8
+"""Most axes of a tensor; a variable of a network has five at most."""
 TYPES: dict[int, type[np.generic]] = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64}
 """Numbers of `tensorflow.DataType` for what checkpoints hold."""
 
@@ -63,12 +65,12 @@ class Bundle:
             table = dict(_table(index.read_bytes()))
             header = dict(_fields(table.pop(b"")))
             self.entries = {name.decode(): _entry(value) for name, value in table.items()}
-        except (ValueError, IndexError, KeyError, struct.error) as error:
+            self._shards, self._endianness = _number(header.get(1, 0)), _number(header.get(2, 0))
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
             raise MethodError(
                 f"{index} is not the index of a TensorFlow checkpoint, or damaged ({error}); copy the checkpoint again"
             ) from error
-        self._shards = _number(header.get(1, 0))
-        if _number(header.get(2, 0)) != 0:
+        if self._endianness != 0:
             raise MethodError(f"{index}: big-endian checkpoints are not read; save it again on a common machine")
 
     def read(self, name: str) -> NDArray[np.generic]:
@@ -83,13 +85,17 @@ class Bundle:
             raise MethodError(f"{self.prefix}: {name} {kind}, expected whole tensors of float or integer type")
         dtype = np.dtype(TYPES[entry.dtype]).newbyteorder("<")
         count = math.prod(entry.shape)
-        data = Path(f"{self.prefix}.data-{entry.shard:05d}-of-{self._shards:05d}")
-        if not data.is_file():
-            raise MethodError(f"the data file {data} is missing; keep it beside the .index file")
-        found = np.fromfile(data, dtype, count, offset=entry.offset)
-        if entry.size != count * dtype.itemsize or len(found) != count:
-            raise MethodError(f"{data} is too short for {name}, or damaged; copy the checkpoint again")
-        return found.reshape(entry.shape)
+        data = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self._shards:05d}")
+        try:
+            if entry.shard >= self._shards or not data.is_file():
+                raise MethodError(f"the data file {data} is missing; keep it beside the .index file")
+            # Before anything is read, for an entry may claim any size.
+            if entry.size != count * dtype.itemsize or entry.offset + entry.size > data.stat().st_size:
+                raise MethodError(f"{data} is too short for {name}, or damaged; copy the checkpoint again")
+            found = np.fromfile(data, dtype, count, offset=entry.offset)
+            return found.reshape(entry.shape)
+        except (OSError, ValueError) as error:
+            raise MethodError(f"{data} cannot be read ({error}); copy the checkpoint again") from error
 
 
 def _prefix(path: Path) -> Path:
@@ -150,6 +156,8 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = content[place]
+        if shift > 63:
+            raise ValueError("a number has more than 64 bits")
         value |= (byte & 0x7F) << shift
         place, shift = place + 1, shift + 7
         if byte < 0x80:
@@ -184,6 +192,8 @@ def _entry(message: bytes) -> Entry:
     for number, value in _fields(_bytes(found.get(2, b""))):
         if number == 2:
             shape.append(_number(dict(_fields(_bytes(value))).get(1, 0)))
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"a tensor has {len(shape)} axes")
     dtype, shard, offset, size = (_number(found.get(number, 0)) for number in (1, 3, 4, 5))
     return Entry(dtype, tuple(shape), shard, offset, size, 7 in found)
 

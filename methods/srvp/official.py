@@ -5,7 +5,6 @@ A checkpoint does not say how many Euler steps it was trained with; the authors'
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from methods.srvp.variant import check_variant, variant_of
 from methods.weights_file import foreign_state
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
+from metrics.parsing import read_json
 
 OPTIONS = {
     "archi": "architecture",
@@ -172,8 +172,8 @@ def load_official(path: Path | str, euler_steps: int | None = None) -> OfficialC
 
 def _options(path: Path) -> dict[str, Any]:
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        options = read_json(path)
+    except (OSError, ValueError) as error:
         raise MethodError(f"{path}: expected the authors' options as JSON ({error})") from error
     if not isinstance(options, dict):
         raise MethodError(f"{path}: expected the authors' options as a JSON object, found a {type(options).__name__}")

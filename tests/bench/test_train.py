@@ -49,7 +49,7 @@ def data() -> TrainingData:
 
 
 def run(out: Path, *pairs: str, **options: Any) -> Path:
-    return train(plan(*pairs), out, data=data(), **options).model.parent
+    return train(plan(*pairs), out, data=data(), **options).checkpoint
 
 
 def state(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -130,7 +130,7 @@ def test_two_processes_train_the_poking_model_as_one_does(tmp_path: Path) -> Non
     pairs += ["model.gan_start=0", "model.perceptual_layers=2", "model.perceptual_frames=4"]
     pairs += ["model.learning_rate=1e-9", "model.poke_encoder=plus"]
     discs = TrainingData(DriftingDiscs(18, size=64, length=11), None)
-    one = train(make_plan("poking", "small-gan", pairs), tmp_path / "one", data=discs).model.parent
+    one = train(make_plan("poking", "small-gan", pairs), tmp_path / "one", data=discs).checkpoint
     in_two_processes("poking", "small-gan", str(tmp_path / "two"), *pairs)
     first, second = state(one), state(tmp_path / "two/checkpoints/step-00000001")
     compared = [key for key in first if key.endswith("exp_avg")]
@@ -366,8 +366,8 @@ def test_a_training_begins_from_given_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(training.networks["predictor"].state_dict()[key], value, rtol=0, atol=0)
     with pytest.raises(KeyboardInterrupt):
         train(made, tmp_path / "cut", data=data(), report=interrupt_at(2, signal.SIGINT))
-    whole = train(made, tmp_path / "whole", data=data()).model.parent
-    assert_same(whole, train(made, tmp_path / "cut", data=data()).model.parent)
+    whole = train(made, tmp_path / "whole", data=data()).checkpoint
+    assert_same(whole, train(made, tmp_path / "cut", data=data()).checkpoint)
     assert load_weights(whole / "model.safetensors", "tiny").facts["steps_before"] == 5
     with pytest.raises(TrainingError, match="start"):
         train(fresh, tmp_path / "whole", data=data())

@@ -22,7 +22,8 @@ from bench.data.registry import DATASETS
 from bench.evaluate import evaluate
 from bench.protocol import Protocol
 from bench.store import Store
-from bench.suite import Suite, write_table
+from bench.suite import write_table
+from bench.suite_file import Suite
 from bench.tables import build_table
 from bench.verify_cells import largest_difference
 from bench.verify_results import Settings, verify_results
@@ -87,6 +88,7 @@ def record_of(results, method):
 
 def edit(path, change):
     content = json.loads(path.read_text())
+    content.pop("checksum", None)  # as of a record that states none: what is wrong with it is to be found all the same
     change(content)
     path.write_text(json.dumps(content))
 
@@ -389,7 +391,7 @@ def test_a_failure_of_the_method_is_a_fault(results, monkeypatch):
     monkeypatch.setattr("methods.baselines.CopyLastFrame.predict", broken)
     found = faults(results, cells=6, clips=2)
     assert len(found) == 3
-    assert all(line.endswith("it failed (no longer)") for line in found)
+    assert all("it failed (" in line and "no longer" in line for line in found)
 
 
 def test_differences_are_relative_to_the_row_or_the_mean_size():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.check import data_source
-from bench.evaluate import condition
+from bench.prediction import condition
 from bench.protocol import Protocol
 from methods.conformance import check_method
 from methods.conformance.base import Result

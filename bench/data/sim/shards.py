@@ -1,8 +1,8 @@
 """Shards on disk: whole scenes in one file, written atomically, found again by checksum.
 
 A shard is two files: `NNNN.clips`, the packed clips one after the other, and `NNNN.json`, which says where each lies,
-the sha256 of the file, the sha256 of the clips' content, and with which versions they were made. A shard counts only
-when both are there and the file has its sha256; whatever is missing or damaged is made again.
+the sha256 of the file, the sha256 of the clips' content, with which versions they were made, and a checksum of itself.
+A shard counts only when both are there and the file has its sha256; whatever is missing or damaged is made again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 from bench.data.sim.clips import SimClip
 from bench.data.sim.codec import content, pack, unpack
 from bench.data.sim.splits import VERSION, Split, make_scene
-from metrics.cache import atomic_path, cache_folder, sha256_of
+from metrics.cache import atomic_path, cache_folder, sha256_of, writing_to_cache
 from metrics.errors import DataError
+from metrics.parsing import read_json, sealed, unsealed
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Shard:
             with self.path.open("rb") as stream:
                 stream.seek(entry.start)
                 packed = stream.read(entry.length)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.path} cannot be read ({error}); open the data set again to make it anew") from error
         if zlib.crc32(packed) != entry.crc32:
             raise DataError(f"clip {entry.clip_id} in {self.path} is damaged; open the data set again to make it anew")
@@ -116,7 +117,7 @@ def write_shard(split: Split, size: int, shard: int, folder: Path, done: Callabl
         if done is not None:
             done(len(clips))
     path = folder / f"{shard:04d}.clips"
-    with atomic_path(path) as temporary:
+    with writing_to_cache(path, f"the clips of {split.name}"), atomic_path(path) as temporary:
         temporary.write_bytes(b"".join(blobs))
         file_sha256 = sha256_of(temporary)
     facts = {
@@ -127,8 +128,9 @@ def write_shard(split: Split, size: int, shard: int, folder: Path, done: Callabl
         "size": size,
         "split": split.name,
     }
-    with atomic_path(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1, sort_keys=True))
+    index = path.with_suffix(".json")
+    with writing_to_cache(index, f"the list of clips of {split.name}"), atomic_path(index) as temporary:
+        temporary.write_text(json.dumps(sealed(facts), indent=1, sort_keys=True))
     return _shard(path, facts)
 
 
@@ -136,18 +138,23 @@ def stored_shard(split: Split, size: int, shard: int, folder: Path) -> Shard | N
     """The shard if it is stored undamaged; a damaged one gives a notice and None."""
     path = folder / f"{shard:04d}.clips"
     index = path.with_suffix(".json")
-    if not path.is_file() or not index.is_file():
+    if not path.exists() or not index.exists():
         return None
     try:
-        found = _shard(path, json.loads(index.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
+        found = _shard(path, unsealed(read_json(index)))
+        digest = sha256_of(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("%s is damaged (%s); the shard is made again", index, error)
         return None
-    wanted = [split.clip_id(scene, clip) for scene in scenes_of(split, shard) for clip in range(split.clips_per_scene)]
-    if [entry.clip_id for entry in found.entries] != wanted or found.size != size:
+    wanted = [
+        (split.clip_id(scene, clip), split.source(scene))
+        for scene in scenes_of(split, shard)
+        for clip in range(split.clips_per_scene)
+    ]
+    if [(entry.clip_id, entry.source) for entry in found.entries] != wanted or found.size != size:
         _log.warning("%s does not list the clips of %s at %d px; the shard is made again", index, split.name, size)
         return None
-    if sha256_of(path) != found.file_sha256:
+    if digest != found.file_sha256:
         _log.warning("%s is damaged: its sha256 is not that in %s; the shard is made again", path, index.name)
         return None
     return found
