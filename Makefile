@@ -87,7 +87,7 @@ verify: $(READY) ## expected against measured for every published sanity value; 
 	$(BIN)/bench verify $(ARGS)
 	$(BIN)/bench verify results
 
-benchmark: $(READY) ## speed of each metric against its usual peer, as ratios
+benchmark: $(READY) ## speed beside the usual peers, as ratios; writes out/benchmarks
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark --benchmark-columns=min,median,rounds -s $(ARGS)
 
 clean: ## remove .venv and what was built; the user cache and results stay

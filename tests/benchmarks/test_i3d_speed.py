@@ -54,7 +54,7 @@ def measured(request: pytest.FixtureRequest, network: PlainI3D) -> Measured:
     with torch.no_grad():
         torch.testing.assert_close(ours(), peer(), atol=2e-4, rtol=0)
         times = interleaved({"ours": ours, "peer": peer}, ROUNDS)
-    return Measured(ours, report(f"I3D, {CLIPS} clips of {FRAMES} frames, {side} px", times, CLIPS, "clips"))
+    return Measured(ours, report(f"I3D, {CLIPS} clips of {FRAMES} frames, {side} px", times, CLIPS, "clips", peer))
 
 
 def test_i3d_logits(benchmark: BenchmarkFixture, measured: Measured) -> None:

@@ -58,7 +58,7 @@ def measure(net: Net) -> Measured:
     times["peer"] = Timing(*(EVERY[net] * seconds for seconds in times["peer"]))
     pairs = PREDICTIONS * clips * FRAMES
     return Measured(
-        ours, report(f"LPIPS ({net}), {SIDE} px, {PREDICTIONS} predictions a reference", times, pairs, "pairs")
+        ours, report(f"LPIPS ({net}), {SIDE} px, {PREDICTIONS} predictions a reference", times, pairs, "pairs", peer)
     )
 
 

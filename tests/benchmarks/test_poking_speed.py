@@ -64,9 +64,13 @@ def measured(request: pytest.FixtureRequest) -> Measured:
     for name, value in wanted.items():
         tolerance = PENALTIES if name.endswith("penalty") else LOSSES
         assert float(found[name]) == pytest.approx(value, rel=tolerance), name
-    times = interleaved({"ours": ours, "peer": lambda: released(frames, poke, *drawn)}, ROUNDS)
+
+    def peer() -> object:
+        return released(frames, poke, *drawn)
+
+    times = interleaved({"ours": ours, "peer": peer}, ROUNDS)
     which = "with discriminators" if request.param else "before the discriminators"
-    figures = report(f"poking step, {SIDE} px, width {WIDTH}, {which}", times, CLIPS, "clips")
+    figures = report(f"poking step, {SIDE} px, width {WIDTH}, {which}", times, CLIPS, "clips", peer)
     return Measured(ours, figures)
 
 

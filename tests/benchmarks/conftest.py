@@ -1,0 +1,68 @@
+"""Writes what the benchmarks measured to out/benchmarks, as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from peers.timing import REPORTED
+
+from bench import provenance
+
+OUT = Path(__file__).resolve().parents[2] / "out" / "benchmarks"
+HEADS = ("what", "ratio to the peer", "by CPU time", "a second", "peer, a second", "share of peak", "threads")
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """A row a report; markdown."""
+    from tabulate import tabulate
+
+    rows = []
+    for title, found in figures.items():
+        ours = next((name for name in found if name.endswith("_per_second") and not name.startswith("peer_")), "")
+        unit = ours.removesuffix("_per_second")
+        share = found.get("share_of_peak")
+        rows.append(
+            [
+                title,
+                f"{found['ratio']:.2f}",
+                f"{found['cpu_ratio']:.2f}" if "cpu_ratio" in found else "",
+                f"{found[ours]:.4g} {unit}" if ours else "",
+                f"{found[f'peer_{ours}']:.4g} {unit}" if ours else "",
+                "" if share is None else f"{share:.0%}",
+                f"{found['threads']:.0f}",
+            ]
+        )
+    return str(tabulate(rows, headers=HEADS, tablefmt="github", disable_numparse=True))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing is written by a run without benchmarks."""
+    import torch
+
+    if not REPORTED:
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    facts = {
+        "commit": provenance.commit(),
+        "hardware": provenance.hardware(device),
+        "packages": provenance.package_versions(),
+        "finished": provenance.now(),
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{device}.json").write_text(json.dumps({**facts, "figures": REPORTED}, indent=1) + "\n")
+    lines = [
+        f"# Speed beside the usual peers ({device})",
+        "",
+        table(REPORTED),
+        "",
+        "Ratios above 1: faster than the peer, in the same run. Share of peak: the arithmetic of the plain form over",
+        "our time, as a share of a measured float32 product of 2048 x 2048 matrices; shorter algorithms can exceed it.",
+        "",
+        f"`make benchmark`, commit {facts['commit']}, {facts['finished']}.",
+        ", ".join(f"{name} {value}" for name, value in facts["hardware"].items()) + ".",
+        ", ".join(f"{name} {value}" for name, value in facts["packages"].items()) + ".",
+        "",
+    ]
+    (OUT / f"{device}.md").write_text("\n".join(lines))
