@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DriftingDiscs
+from conftest import DriftingDiscs, Unkept
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -138,6 +138,7 @@ def cheap_features(monkeypatch: pytest.MonkeyPatch) -> None:
         return video.flatten(1)[:, :400].clone()
 
     monkeypatch.setattr(sys.modules["metrics.fvd"], "i3d_logits", pooled)
+    monkeypatch.setattr("bench.scoring.ReferenceCache", Unkept)
 
 
 def bytes_in(folder: Path, pattern: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import DriftingDiscs
+from conftest import DriftingDiscs, Unkept
 from pydantic import BaseModel
 from safetensors.numpy import load_file, save
 
@@ -51,6 +51,7 @@ def source(dataset=DISCS, present=True):
 def patched(patch):
     """The discs are a registered data set with a suite, and features take no time."""
     patch.setattr(sys.modules["metrics.fvd"], "i3d_logits", fake_logits)  # the package names its function so too
+    patch.setattr("bench.scoring.ReferenceCache", Unkept)
     patch.setitem(DATASETS._loaded, "discs", source())
     patch.setattr("bench.verify_tables.suite_names", lambda: ["discs"])
     patch.setattr("bench.verify_tables.load_suite", lambda name: SUITE)
