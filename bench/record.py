@@ -108,8 +108,8 @@ class Provenance(_Frozen):
     processes: tuple[int, ...]
     packages: dict[str, str]
     hardware: tuple[dict[str, str], ...]
-    predict_seconds: float
-    score_seconds: float
+    predict_seconds: float = Field(ge=0, allow_inf_nan=False)
+    score_seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
 class ArrayFile(_Frozen):

@@ -128,7 +128,10 @@ def mutated(value: Any, most: int = 3) -> st.SearchStrategy[Any]:
 
 
 def mutated_bytes(content: bytes, most: int = 6) -> st.SearchStrategy[bytes]:
-    """`content` with bytes changed, cut out, put in or doubled; most often near the beginning, where headers are."""
+    """`content` with bytes changed, cut out, put in or doubled; most often near the beginning, where headers are.
+
+    The strategy keeps `content` under that name, for fuzzing of other kinds to begin with.
+    """
 
     @st.composite
     def strategy(draw: st.DrawFn) -> bytes:
@@ -153,4 +156,6 @@ def mutated_bytes(content: bytes, most: int = 6) -> st.SearchStrategy[bytes]:
                 found[place:place] = found[place : place + 200]
         return bytes(found)
 
-    return strategy()
+    made = strategy()
+    made.content = content  # type: ignore[attr-defined]
+    return made
