@@ -129,6 +129,9 @@ class PokingConfig(NetworkConfig):
         rate_milestones: epochs after which the rates are multiplied by `rate_factor`.
         rate_cooldown: the rates fall linearly to zero over this last share of the steps.
         channels_last: memory layout of the networks; measured slower than the default on CPUs.
+        recompute: what the decoder and the feature extractor compute on the way to L_rec is not kept for the backward
+            pass, but computed again there, the frames of one step in time after the other: less memory, more time,
+            the same gradients.
     """
 
     recipe: str = "custom"
@@ -157,6 +160,7 @@ class PokingConfig(NetworkConfig):
     rate_factor: float = Field(0.3, gt=0, le=1)
     rate_cooldown: float = Field(0.0, ge=0, le=1)
     channels_last: bool = False
+    recompute: bool = False
 
     @model_validator(mode="after")
     def _motion_has_a_flow(self) -> PokingConfig:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from methods.poking.config import PokingConfig
 from methods.poking.decoders import WarpDecoder, strongest_poke
@@ -62,7 +63,15 @@ class Supervision:
     def film(self, part: TrainingBatch, states: list[Tensor], rows: Tensor | None = None) -> Tensor:
         """The frames that `states`, or their `rows`, show, time first."""
         assert part.poke is not None
-        return self.network.film(states, signed(part.x0), part.poke, rows)
+        x0, poke = signed(part.x0), part.poke
+        if not self.config.recompute:
+            return self.network.film(states, x0, poke, rows)
+        chosen = torch.arange(len(states[0]), device=x0.device) if rows is None else rows
+        pieces = zip(chosen.split(len(part)), *(state.split(len(part)) for state in states), strict=True)
+        shown = [
+            checkpoint(self.network.film, list(some), x0, poke, which, use_reentrant=False) for which, *some in pieces
+        ]
+        return torch.cat(shown)
 
     def video_loss(self, part: TrainingBatch, states: list[Tensor], frames: Tensor | None, record: Record) -> Tensor:
         """The weighted sum of L_rec and L_traj.
@@ -78,7 +87,7 @@ class Supervision:
             shown = self.film(part, [_rows(state, rows) for state in states], rows)
         else:
             shown = _rows(frames, rows)
-        found = self._distance(shown, _rows(truth, rows))
+        found = self._distance(shown, _rows(truth, rows), len(part))
         loss = config.reconstruction_weight * record("reconstruction", found * horizon if sums else found)
         if config.trajectory_weight:
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_follows):
@@ -101,9 +110,17 @@ class Supervision:
         poke = strongest_poke(part.poke)
         return self.network.dec.flow(last, poke.displacement), part.flow, poke.location
 
-    def _distance(self, images: Tensor, truth: Tensor) -> Tensor:
+    def _distance(self, images: Tensor, truth: Tensor, piece: int | None = None) -> Tensor:
+        """The perceptual distance; `piece`: images of which it is computed at once, with `recompute`."""
         perceptual = self.perceptual(images.device)
-        return distance(perceptual(images), perceptual.targets(truth), pixels=self.config.form == "released")
+
+        def part(images: Tensor, truth: Tensor) -> Tensor:
+            return distance(perceptual(images), perceptual.targets(truth), pixels=self.config.form == "released")
+
+        if not self.config.recompute or piece is None:
+            return part(images, truth)
+        pairs = zip(images.split(piece), truth.split(piece), strict=True)
+        return torch.stack([checkpoint(part, *pair, use_reentrant=False) for pair in pairs]).mean()
 
     def _looked_at(self, part: TrainingBatch) -> Tensor | None:
         """Rows, time first, of the frames that L_rec looks at; None: all."""
