@@ -156,7 +156,7 @@ def markdown(found: pd.DataFrame, study: Study, device: torch.device | str = "cp
         f"- {settings.pokes} pokes at each place, lengths {settings.lengths}, seed {settings.seed}. All methods are "
         "given the displacements that come true in the simulation.\n"
         f"- Printed by `{provenance.command()}`, commit {provenance.commit() or 'not known'}, on "
-        f"{', '.join(provenance.hardware(str(device)).values())}.\n"
+        f"{', '.join(f'{name} {value}' for name, value in provenance.hardware(str(device)).items())}.\n"
     )
 
 

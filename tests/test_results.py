@@ -23,6 +23,13 @@ def test_records_tables_and_checkpoints_agree_with_each_other():
     assert not [line for line, sound in lines if not sound]
 
 
+@pytest.mark.slow
+def test_cells_are_computed_again_on_this_machine():
+    lines = list(verify_results(RESULTS, Settings(cells=3, clips=8)))
+    assert sum("largest difference" in line for line, _ in lines) >= 3
+    assert not [line for line, sound in lines if not sound]
+
+
 @pytest.mark.parametrize("name", [name for name in suite_names() if (RESULTS / "tables" / f"{name}.csv").is_file()])
 def test_a_committed_table_has_a_record_for_each_method_of_its_suite(records, name):
     suite = load_suite(name)
