@@ -38,18 +38,7 @@ def assemble(
     arrays = ControlScorer(scorer.protocol, torch.device("cpu")).finish(arrays, sources)
     card = method.card
     record: dict[str, Any] = {
-        "method": MethodFacts(
-            name=card.name,
-            title=card.title,
-            revision=card.revision,
-            inputs=tuple(sorted(card.inputs)),
-            stochastic=card.stochastic,
-            paper=card.paper,
-            licence=card.licence,
-            parameters=card.parameters,
-            weights=dict(card.weights),
-            notes=card.notes,
-        ),
+        "method": MethodFacts.of(card),
         "protocol": scorer.protocol,
         "protocol_hash": scorer.protocol.hash,
         "data": DataFacts(

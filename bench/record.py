@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from bench.protocol import Protocol
+from methods.interface import MethodCard
 from metrics.parsing import CHECKSUM, sealed
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class MethodFacts(_Frozen):
     parameters: int
     weights: dict[str, str]
     notes: str
+
+    @classmethod
+    def of(cls, card: MethodCard) -> MethodFacts:
+        """Those of a method."""
+        shared = {name: getattr(card, name) for name in cls.model_fields if name not in ("inputs", "weights")}
+        return cls(**shared, inputs=tuple(sorted(card.inputs)), weights=dict(card.weights))
 
 
 class DataFacts(_Frozen):

@@ -125,18 +125,7 @@ def record_bytes(
     score = SetResult(value=value, standard_error=value, bias_corrected=value, n_pred=len(ids), n_target=len(ids))
     facts = Scorer(protocol, torch.device("cpu")).facts()
     record = Record(
-        method=MethodFacts(
-            name=card.name,
-            title=card.title,
-            revision=card.revision,
-            inputs=tuple(sorted(card.inputs)),
-            stochastic=card.stochastic,
-            paper=card.paper,
-            licence=card.licence,
-            parameters=card.parameters,
-            weights=dict(card.weights),
-            notes=card.notes,
-        ),
+        method=MethodFacts.of(card),
         protocol=protocol,
         protocol_hash=protocol.hash,
         data=DataFacts(name=protocol.dataset, content_hash="0" * 64, description="clips, sources, size, rate " * 3),
