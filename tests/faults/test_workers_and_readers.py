@@ -74,12 +74,19 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_training_that_is_killed(server: Any, faults: Any, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     server.run("train", out=whole)
-    process = server.start("train", out=out, seconds=0.05, workers=1)
-    until(lambda: list((out / "checkpoints").glob("step-*")) and children(process.pid))
-    [worker] = children(process.pid)
+    process = server.start("train", out=out, seconds=1.0, workers=1)  # long enough to be caught in it
+    caught: list[int] = []
+
+    def working() -> bool:  # between two epochs there is no worker, or an old one beside a new one
+        caught[:] = children(process.pid)
+        return len(caught) == 1 and bool(list((out / "checkpoints").glob("step-*")))
+
+    until(working)
+    [worker] = caught
     with faults.one():
         os.kill(worker, signal.SIGKILL)
         assert process.wait() == 1, process.said
