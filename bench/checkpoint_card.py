@@ -12,7 +12,7 @@ from bench.text import faults
 from methods.weights_file import WeightsFile, read_weights
 from metrics.cache import atomic_path, sha256_of
 from metrics.errors import MethodError, RecordError
-from metrics.parsing import read_json
+from metrics.parsing import read_object
 
 HEXADECIMAL = r"^[0-9a-f]{64}$"
 
@@ -107,10 +107,7 @@ def load_card(path: Path) -> CheckpointCard:
         RecordError: not a card.
     """
     try:
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise RecordError(f"{path} is not a checkpoint's card: expected an object; write it again")
-        return CheckpointCard(**content)
+        return CheckpointCard(**read_object(path))
     except (OSError, ValueError) as error:  # a ValidationError is a ValueError
         what = faults(error, "card") if isinstance(error, ValidationError) else str(error)
         raise RecordError(f"{path} is not a checkpoint's card: {what}") from error

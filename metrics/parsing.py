@@ -38,6 +38,14 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_bytes())
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """What a JSON file says that holds an object; errors as `read_json`, ValueError for anything else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, found a {type(content).__name__}")
+    return content
+
+
 def parse_toml(text: str) -> dict[str, Any]:
     """What a TOML text says.
 

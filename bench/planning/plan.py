@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from bench.flow import CLIPS_PER_FILE
 from bench.planning.calibration import Calibration
 from bench.planning.costs import (
     CALL,
@@ -131,6 +132,12 @@ def busiest_share(clips: int, batch_size: int, processes: int) -> tuple[int, int
     return max((sum(share), len(share)) for share in shares)
 
 
+def flow_share(clips: int, processes: int) -> int:
+    """Clips whose flow the process with most files of flow estimates."""
+    files = -(-clips // CLIPS_PER_FILE)
+    return min(clips, -(-files // processes) * CLIPS_PER_FILE)
+
+
 def plan(
     title: str,
     cards: Sequence[MethodCard],
@@ -160,8 +167,8 @@ def plan(
         each += [predict_amounts(protocol, method), score_amounts(protocol, method, len(answerers)), {WRITE: 1}]
     calls = batches * (1 + len(answerers) * (2 + len(score_parts(protocol))))
     amounts = added(times(added(*each), share), {CALL: calls})
-    if stored.flow:  # every process estimates what it lacks, and its clips are spread over all files
-        amounts[f"flow {protocol.flow}"] = clips * clip_units(protocol)
+    if stored.flow:  # estimated once for each clip, files of clips shared out among the processes
+        amounts[f"flow {protocol.flow}"] = flow_share(clips, processes) * clip_units(protocol)
     lines = [_line(what, amount, model, (protocol.size, protocol.horizon)) for what, amount in amounts.items()]
     left_out = list(unknown)
     if calibration is not None:
@@ -172,7 +179,7 @@ def plan(
     else:
         left_out.append("preparing the methods, and set metrics once their features are there; --calibrate times them")
     left_out.append("the start of Python, and the download or preparation of data")
-    lines.sort(key=lambda line: -(line.seconds or 0.0) if line.seconds is not None else -float("inf"))
+    lines.sort(key=lambda line: float("-inf") if line.seconds is None else -line.seconds)
     known = [(line.seconds, line.spread) for line in lines if line.seconds is not None]
     total = sum(seconds for seconds, _ in known)
     # Spreads are one relative error of a machine that is faster or slower as a whole: they add, and count twice.

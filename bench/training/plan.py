@@ -22,7 +22,7 @@ from methods.weights_file import load_weights
 from metrics.base import METRICS
 from metrics.cache import hash_of
 from metrics.errors import MethodError, TrainingError
-from metrics.parsing import parse_toml, read_json
+from metrics.parsing import parse_toml, read_object
 
 PREDICTOR = "predictor"
 """The network of a training that a prediction needs."""
@@ -301,10 +301,7 @@ def read_plan(path: Path) -> Plan:
         TrainingError: it is damaged, or no plan.
     """
     try:
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise ValueError(f"expected an object, found a {type(content).__name__}")
-        return Plan(**content)
+        return Plan(**read_object(path))
     except (OSError, ValueError) as error:  # a ValidationError is a ValueError
         what = faults(error, "plan") if isinstance(error, ValidationError) else str(error)
         raise TrainingError(f"{path} is no plan of a training ({what}); restore it, or give another --out") from error

@@ -32,7 +32,7 @@ from bench.planning.costs import (
     score_amounts,
 )
 from bench.planning.from_records import record_equations
-from bench.planning.plan import Plan, busiest_share, plan
+from bench.planning.plan import Plan, busiest_share, flow_share, plan
 from bench.planning.run import make_plan
 from bench.planning.storage import Storage, storage
 from bench.planning.wording import duration, size_of
@@ -76,6 +76,13 @@ def test_the_busiest_process_has_what_the_evaluation_gives_it(
     batches = [list(range(clips))[start : start + batch_size] for start in range(0, clips, batch_size)]
     given = [batches[rank::processes] for rank in range(processes)]
     assert max(sum(map(len, mine)) for mine in given) == share[0]
+
+
+@pytest.mark.parametrize(
+    ("clips", "processes", "share"), [(130, 1, 130), (130, 2, 128), (130, 3, 64), (130, 8, 64), (20, 4, 20)]
+)
+def test_files_of_flow_are_shared_out(clips: int, processes: int, share: int) -> None:
+    assert flow_share(clips, processes) == share
 
 
 def test_time_falls_with_the_number_of_processes_exactly() -> None:

@@ -18,6 +18,19 @@ FLIPS = 12
 NOBODY = 65534
 
 
+@contextmanager
+def without_root() -> Iterator[None]:
+    """Within, this process has no rights beyond those that modes of files give."""
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+
+
 def _flip(path: Path, place: int, bit: int) -> None:
     with path.open("r+b") as stream:
         stream.seek(place)
@@ -73,14 +86,8 @@ class Bench:
         for found in (self.root, *self.root.rglob("*")):
             found.chmod(0o777)
         path.chmod(0)
-        was_root = os.geteuid() == 0
-        if was_root:
-            os.seteuid(NOBODY)
-        try:
+        with without_root():
             yield
-        finally:
-            if was_root:
-                os.seteuid(0)
 
     @contextmanager
     def read_only(self, folder: Path) -> Iterator[None]:
@@ -88,14 +95,10 @@ class Bench:
         inside = [folder, *(found for found in folder.rglob("*") if found.is_dir())]
         for found in inside:
             found.chmod(0o555)
-        was_root = os.geteuid() == 0
-        if was_root:
-            os.seteuid(NOBODY)
         try:
-            yield
+            with without_root():
+                yield
         finally:
-            if was_root:
-                os.seteuid(0)
             for found in inside:
                 found.chmod(0o755)
 

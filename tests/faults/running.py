@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -100,3 +103,34 @@ def until(condition: Any, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, f"still waiting after {seconds} s"
         time.sleep(0.005)
+
+
+def killed_at_random(
+    start: Callable[[Path], Process],
+    then: Callable[[Path], None],
+    folder: Path,
+    seconds: float,
+    kills: int,
+    faults: Any,
+) -> None:
+    """Kills `kills` runs at random moments, and does `then` after each.
+
+    Moments are drawn one from each of `kills` equal parts of a run, so that they are spread over it.
+
+    Args:
+        start: begins a run in a folder of its own.
+        seconds: that a run takes when nothing disturbs it.
+    """
+    chance, tries = random.Random(kills), 0
+    while faults.injected < kills:
+        tries += 1
+        assert tries <= 3 * kills, "most runs end before they are killed"
+        own = folder / f"run{tries}"
+        process = start(own)
+        time.sleep((faults.injected + chance.random()) / kills * seconds)
+        process.signal(signal.SIGKILL)
+        if process.wait() == 0:
+            seconds *= 0.9  # it was faster than the undisturbed run: the machine has less to do by now
+            continue
+        with faults.one():
+            then(own)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import DriftingDiscs
 from faults.programs import NAMES, Counting, protocol
+from faults.running import killed_at_random
 
 from bench.evaluate import run_key
 from bench.record import LoadedRecord
@@ -73,21 +72,12 @@ def whole(server: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(server: Any, faults: Any, whole: Any, tmp_path: Path, kills: int) -> None:
-    chance, (undisturbed, seconds) = random.Random(kills), whole
-    tries = 0
-    while faults.injected < kills:
-        tries += 1
-        assert tries <= 3 * kills, "most runs end before they are killed"
-        store = tmp_path / f"store{tries}"
-        process = server.start("evaluate", store=store, clips=CLIPS)
-        # Moments are drawn one from each of `kills` equal parts of the run, so that they are spread over it.
-        time.sleep((faults.injected + chance.random()) / kills * seconds)
-        process.signal(signal.SIGKILL)
-        if process.wait() == 0:
-            seconds *= 0.9  # it was faster than the undisturbed run: the machine has less to do by now
-            continue
-        with faults.one():
-            goes_on(server, faults, store, undisturbed)
+    undisturbed, seconds = whole
+    killed_at_random(
+        lambda store: server.start("evaluate", store=store, clips=CLIPS),
+        lambda store: goes_on(server, faults, store, undisturbed),
+        tmp_path, seconds, kills, faults,
+    )  # fmt: skip
 
 
 PLACES = [

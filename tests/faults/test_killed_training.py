@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.running import killed_at_random
 from safetensors.torch import load_file
 
 from bench.training.journal import read_journal
@@ -63,20 +62,12 @@ def whole(server: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(server: Any, faults: Any, whole: Any, tmp_path: Path, kills: int) -> None:
-    chance, (undisturbed, seconds) = random.Random(kills), whole
-    tries = 0
-    while faults.injected < kills:
-        tries += 1
-        assert tries <= 3 * kills, "most runs end before they are killed"
-        out = tmp_path / f"out{tries}"
-        process = server.start("train", out=out)
-        time.sleep((faults.injected + chance.random()) / kills * seconds)
-        process.signal(signal.SIGKILL)
-        if process.wait() == 0:
-            seconds *= 0.9  # it was faster than the undisturbed run: the machine has less to do by now
-            continue
-        with faults.one():
-            goes_on(server, faults, out, undisturbed)
+    undisturbed, seconds = whole
+    killed_at_random(
+        lambda out: server.start("train", out=out),
+        lambda out: goes_on(server, faults, out, undisturbed),
+        tmp_path, seconds, kills, faults,
+    )  # fmt: skip
 
 
 PLACES = [
