@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from methods.training import Recipe
 
@@ -15,11 +15,15 @@ SIDE = 64
 SIDES = (64, 32, 16, 8, 4, 1)
 """Side in px of the embedding of each level."""
 TOP = len(SIDES) - 1
-GROUPS = 16
-"""Groups of the normalisation in a ConvLSTM, hence what every width is a multiple of."""
 
 PAPER_WIDTHS = (64, 128, 256, 512, 512, 512)
 SMALL_WIDTHS = (16, 16, 32, 64, 64, 64)
+SMALL_GROUPS, SMALL_BLOCK_GROUPS = 4, 1
+"""So that a group has as many channels as with the authors' widths at 64 px: norms of single channels would take from a
+picture what tells its colours."""
+SMALL_BETA = 0.03
+"""About the mean error of a pixel of the simulated plants: reconstruction over beta is then the likelihood of a Laplace
+density whose scale fits. With the authors' 1 the posterior falls onto the prior."""
 
 
 class Latent(NamedTuple):
@@ -40,6 +44,8 @@ class IVRNNConfig(BaseModel):
             the prior, as the paper describes.
         context: number of context frames; the widths of the initial-state networks depend on it.
         widths: channels of the six embeddings, from 64 px to 1 px.
+        groups: of the normalisation in a ConvLSTM.
+        block_groups: of the normalisation in the blocks outside of one.
         top_latent: channels of the top latent; a dense prior has `widths[5]` there instead.
         reconstruction: "l1", "l2" (squared error without 1/2) or "bce"; summed over time, channels and pixels.
         divergence: "sampled" is the authors' estimate from one posterior sample, log q(z) - log p(z).
@@ -58,6 +64,8 @@ class IVRNNConfig(BaseModel):
     variant: Variant = "hierarchical"
     context: int = Field(default=2, ge=1)
     widths: tuple[int, int, int, int, int, int] = PAPER_WIDTHS
+    groups: int = Field(default=16, ge=1)
+    block_groups: int = Field(default=4, ge=1)
     top_latent: int = Field(default=10, ge=1)
     reconstruction: Literal["l1", "l2", "bce"] = "l1"
     divergence: Literal["sampled", "closed-form"] = "sampled"
@@ -67,14 +75,16 @@ class IVRNNConfig(BaseModel):
     ramp_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
 
-    @field_validator("widths")
-    @classmethod
-    def _widths_fit_the_norms(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if any(width < GROUPS or width % GROUPS for width in widths):
-            raise ValueError(f"expected widths that are multiples of {GROUPS}, found {list(widths)}")
-        if widths[TOP] == GROUPS:
-            raise ValueError(f"expected a last width of at least {2 * GROUPS}: at 1 px, norms of one channel are all 0")
-        return widths
+    @model_validator(mode="after")
+    def _widths_fit_the_norms(self) -> Self:
+        for groups in (self.groups, self.block_groups):
+            if any(width < groups or width % groups for width in self.widths):
+                raise ValueError(f"widths: expected multiples of {groups} (groups), found {list(self.widths)}")
+        if self.widths[TOP] == self.groups:
+            raise ValueError(
+                f"widths: expected a last width of at least {2 * self.groups}: at 1 px, norms of one channel are all 0"
+            )
+        return self
 
     @property
     def dense_prior(self) -> bool:
@@ -103,7 +113,13 @@ def _recipes() -> dict[str, Recipe]:
             paper, data, {"batch_size": 16, "steps": 200_000}, f"{words}, the authors' widths and optimiser"
         )
         small = IVRNNConfig(
-            recipe="small" + suffix, variant=variant, widths=SMALL_WIDTHS, beta_warmup=1_000, learning_rate=1e-3
+            recipe="small" + suffix,
+            variant=variant,
+            widths=SMALL_WIDTHS,
+            groups=SMALL_GROUPS,
+            block_groups=SMALL_BLOCK_GROUPS,
+            beta=SMALL_BETA,
+            learning_rate=1e-3,
         )
         recipes[small.recipe] = Recipe(small, data, {"batch_size": 8, "steps": 3_000}, f"{words}, for a CPU")
     return recipes

@@ -11,12 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.ivrnn.config import GROUPS
-
 SLOPE = 0.2
 """Slope of every leaky ReLU."""
-BLOCK_GROUPS = 4
-"""Groups of the normalisation in blocks outside of a ConvLSTM."""
 RESIDUAL_SCALE = 0.1
 
 State = tuple[Tensor, Tensor]
@@ -36,7 +32,7 @@ def per_frame(module: nn.Module, sequence: Tensor) -> Tensor:
 class Residual(nn.Module):
     """x plus 0.1 times two 3x3 convolutions, each after an activation and before a norm."""
 
-    def __init__(self, inputs: int, outputs: int, groups: int = BLOCK_GROUPS) -> None:
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
         inner = min(inputs, outputs)
         self.conv1 = nn.Conv2d(inputs, inner, 3, padding=1)
@@ -56,10 +52,10 @@ class Residual(nn.Module):
 class Block(nn.Module):
     """A convolution, or a transposed one, then norm and activation."""
 
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, groups: int) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = nn.GroupNorm(BLOCK_GROUPS, conv.out_channels)
+        self.norm = nn.GroupNorm(groups, conv.out_channels)
         if isinstance(conv, nn.ConvTranspose2d):
             _initialise_as_released(conv)
 
@@ -74,13 +70,13 @@ class ConvLSTM(nn.Module):
     Gates are in the order input, forget, output, candidate. There is no forget bias.
     """
 
-    def __init__(self, inputs: int, hidden: int) -> None:
+    def __init__(self, inputs: int, hidden: int, groups: int) -> None:
         super().__init__()
         self.input_conv = nn.Conv2d(inputs, 4 * hidden, 3, padding=1)
-        self.input_norm = nn.GroupNorm(GROUPS, 4 * hidden)
+        self.input_norm = nn.GroupNorm(groups, 4 * hidden)
         self.hidden_conv = nn.Conv2d(hidden, 4 * hidden, 3, padding=1)
-        self.hidden_norm = nn.GroupNorm(GROUPS, 4 * hidden)
-        self.cell_norm = nn.GroupNorm(GROUPS, hidden)
+        self.hidden_norm = nn.GroupNorm(groups, 4 * hidden)
+        self.cell_norm = nn.GroupNorm(groups, hidden)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Runs over all frames of `inputs` from `state`.
@@ -129,13 +125,14 @@ class InitialState(nn.Module):
         width: channels of an embedding.
         hidden: h of the ConvLSTM.
         groups: of the last norm.
+        block_groups: of the norm before.
         kernel: side of the first convolution.
     """
 
-    def __init__(self, frames: int, width: int, hidden: int, groups: int, kernel: int = 1) -> None:
+    def __init__(self, frames: int, width: int, hidden: int, groups: int, block_groups: int, kernel: int = 1) -> None:
         super().__init__()
         joined = frames * width
-        self.join = Block(nn.Conv2d(joined, joined, kernel, padding=kernel // 2))
+        self.join = Block(nn.Conv2d(joined, joined, kernel, padding=kernel // 2), block_groups)
         self.project = nn.Conv2d(joined, 2 * hidden, 1)
         self.norm = nn.GroupNorm(groups, 2 * hidden)
 

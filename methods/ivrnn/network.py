@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.ivrnn.config import GROUPS, SIDES, TOP, IVRNNConfig
-from methods.ivrnn.layers import BLOCK_GROUPS, Block, ConvLSTM, InitialState, PlainConvLSTM, Residual, State, per_frame
+from methods.ivrnn.config import SIDES, TOP, IVRNNConfig
+from methods.ivrnn.layers import Block, ConvLSTM, InitialState, PlainConvLSTM, Residual, State, per_frame
 
 ASYMPTOTE = -40.0
 """Below this, log(softplus(x)) equals x even in float64; softplus itself would underflow far below."""
@@ -51,12 +51,12 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.stem = nn.Conv2d(3, widths[0], 1)
-        levels = [nn.Sequential(Residual(widths[0], widths[0]))]
+        levels = [nn.Sequential(Residual(widths[0], widths[0], config.block_groups))]
         for level in range(1, len(widths)):
             before, width = widths[level - 1], widths[level]
             # The dense-prior variant widens in the second block of level 3, and joins the channels at 1 px.
             inner = before if config.dense_prior and level == 3 else width
-            groups = 1 if config.dense_prior and level == TOP else BLOCK_GROUPS
+            groups = 1 if config.dense_prior and level == TOP else config.block_groups
             levels.append(nn.Sequential(Residual(before, inner, groups), Residual(inner, width, groups)))
         self.levels = nn.ModuleList(levels)
 
@@ -82,14 +82,14 @@ class LatentBranch(nn.Module):
         super().__init__()
         latent = config.latents[index]
         width = config.widths[latent.level]
-        groups = GROUPS if config.dense_prior and latent.level < TOP else 1
+        groups = config.groups if config.dense_prior and latent.level < TOP else 1
         above = sum(other.channels for other in config.latents[:index]) if dense else 0
         self.dense = dense
         self.latents_first = not config.dense_prior
-        self.initial = InitialState(config.context, width, width, groups)
+        self.initial = InitialState(config.context, width, width, groups, config.block_groups)
         self.project = nn.Conv2d(width, width, 1)
         self.project_norm = nn.GroupNorm(groups, width)
-        self.lstm = ConvLSTM(width, width)
+        self.lstm = ConvLSTM(width, width, config.groups)
         self.head = nn.Conv2d(width + above, 2 * latent.channels, 1)
         self.head_norm = nn.GroupNorm(groups, 2 * latent.channels)
         nn.init.zeros_(self.head_norm.weight)
@@ -124,15 +124,17 @@ class RenderBlock(nn.Module):
         hidden, kept = config.widths[level], config.widths[max(level - 1, 0)]
         inputs = hidden + sum(latent.channels for latent in config.latents if latent.level == level)
         dense = config.dense_prior
-        groups, kernel = GROUPS if dense and index else 1, 3 if dense and index == 1 else 1
-        self.initial = InitialState(config.context, hidden, hidden, groups, kernel)
-        self.lstm = PlainConvLSTM(inputs, hidden) if dense and index == 0 else ConvLSTM(inputs, hidden)
+        groups, kernel = config.groups if dense and index else 1, 3 if dense and index == 1 else 1
+        block_groups = config.block_groups
+        self.initial = InitialState(config.context, hidden, hidden, groups, block_groups, kernel)
+        plain = dense and index == 0
+        self.lstm = PlainConvLSTM(inputs, hidden) if plain else ConvLSTM(inputs, hidden, config.groups)
         if index == 0:
-            self.grow = Block(nn.ConvTranspose2d(hidden, kept, SIDES[TOP - 1]))
+            self.grow = Block(nn.ConvTranspose2d(hidden, kept, SIDES[TOP - 1]), block_groups)
         elif level > 0:
-            self.grow = Block(nn.ConvTranspose2d(hidden, kept, 4, stride=2, padding=1))
+            self.grow = Block(nn.ConvTranspose2d(hidden, kept, 4, stride=2, padding=1), block_groups)
         else:
-            self.grow = Block(nn.Conv2d(hidden, kept, 3, padding=1))
+            self.grow = Block(nn.Conv2d(hidden, kept, 3, padding=1), block_groups)
 
     def forward(self, x: Tensor, latent: Tensor | None, state: State) -> tuple[Tensor, State]:
         """`[B, T, C, H, W]` at this resolution -> `[B, T, C', H', W']` at the next, and the state after."""

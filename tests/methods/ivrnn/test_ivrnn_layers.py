@@ -29,17 +29,18 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def test_conv_lstm_is_its_equations() -> None:
-    cell = randomised(ConvLSTM(3, 16))
+@pytest.mark.parametrize("groups", [16, 4])
+def test_conv_lstm_is_its_equations(groups: int) -> None:
+    cell = randomised(ConvLSTM(3, 16, groups))
     inputs, hidden, c = torch.randn(2, 3, 3, 4, 4).double(), torch.randn(2, 16, 4, 4).double(), torch.randn(2, 16, 4, 4)
     out, (last, carried) = cell(inputs, (hidden, c.double()))
     c = c.double()
     for t in range(3):
         driven = functional.conv2d(inputs[:, t], cell.input_conv.weight, cell.input_conv.bias, padding=1)
         recurrent = functional.conv2d(hidden, cell.hidden_conv.weight, cell.hidden_conv.bias, padding=1)
-        gates = normalised(driven, 16, cell.input_norm) + normalised(recurrent, 16, cell.hidden_norm)
+        gates = normalised(driven, groups, cell.input_norm) + normalised(recurrent, groups, cell.hidden_norm)
         i, f, o, g = gates[:, :16], gates[:, 16:32], gates[:, 32:48], gates[:, 48:]
-        c = normalised(f.sigmoid() * c + i.sigmoid() * g.tanh(), 16, cell.cell_norm)
+        c = normalised(f.sigmoid() * c + i.sigmoid() * g.tanh(), groups, cell.cell_norm)
         hidden = o.sigmoid() * c.tanh()
         torch.testing.assert_close(out[:, t], hidden)
     torch.testing.assert_close(last, hidden)
@@ -53,9 +54,9 @@ def normalised(x: Tensor, groups: int, norm: torch.nn.GroupNorm) -> Tensor:
     return scaled.reshape(x.shape) * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
-@pytest.mark.parametrize("kind", [ConvLSTM, PlainConvLSTM])
-def test_a_recurrence_in_one_run_or_step_by_step_is_the_same(kind: type) -> None:
-    cell = randomised(kind(3, 16))
+@pytest.mark.parametrize("made", [ConvLSTM(3, 16, 4), PlainConvLSTM(3, 16)], ids=["normalised", "plain"])
+def test_a_recurrence_in_one_run_or_step_by_step_is_the_same(made: torch.nn.Module) -> None:
+    cell = randomised(made)
     inputs = torch.randn(2, 4, 3, 4, 4).double()
     state = (torch.randn(2, 16, 4, 4).double(), torch.randn(2, 16, 4, 4).double())
     whole, end = cell(inputs, state)
@@ -78,7 +79,7 @@ def test_plain_conv_lstm_has_no_norm() -> None:
 
 @pytest.mark.parametrize(("inputs", "outputs", "shortcut"), [(16, 16, False), (16, 32, True), (32, 16, True)])
 def test_residual_widths(inputs: int, outputs: int, shortcut: bool) -> None:
-    block = Residual(inputs, outputs)
+    block = Residual(inputs, outputs, 4)
     assert (block.shortcut is not None) == shortcut
     assert block.conv1.out_channels == min(inputs, outputs)
     torch.nn.init.zeros_(block.norm2.weight)
@@ -88,7 +89,7 @@ def test_residual_widths(inputs: int, outputs: int, shortcut: bool) -> None:
 
 
 def test_the_initial_state_joins_frames_first_frame_first() -> None:
-    start = InitialState(2, 16, 16, 1)
+    start = InitialState(2, 16, 16, 1, 4)
     seen: list[Tensor] = []
     start.join.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     context = torch.randn(1, 2, 16, 2, 2)
@@ -98,7 +99,7 @@ def test_the_initial_state_joins_frames_first_frame_first() -> None:
 
 
 def test_transposed_convolutions_start_with_the_bound_of_the_input_channels() -> None:
-    conv = Block(torch.nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1)).conv
+    conv = Block(torch.nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), 4).conv
     bound = 1 / math.sqrt(64 * 16)
     assert 0.98 * bound < float(conv.weight.detach().abs().max()) <= bound
 
@@ -209,5 +210,7 @@ def test_widths_must_fit_the_norms() -> None:
         IVRNNConfig(widths=(16, 16, 24, 64, 64, 64))
     with pytest.raises(ValidationError, match="at least 32"):
         IVRNNConfig(widths=(16, 16, 16, 16, 16, 16))
+    with pytest.raises(ValidationError, match="multiples of 4"):
+        IVRNNConfig(widths=(6, 16, 24, 64, 64, 64), groups=2)
     with pytest.raises(ValidationError, match="extra"):
         IVRNNConfig(n_z=10)
