@@ -29,6 +29,9 @@ SuiteArgument = Annotated[str, typer.Argument(help="Name of a suite, or a .toml 
 DataOption = Annotated[str | None, typer.Option(help="A data set or folder of videos in place of the suite's.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder of result records.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Protocol field to replace: FIELD=VALUE.")]
+ValidationOption = Annotated[
+    bool, typer.Option("--validation", help="On the clips that trainings hold out, in place of the test clips.")
+]
 MethodsOption = Annotated[list[str] | None, typer.Option("--method", help="Methods in place of the suite's.")]
 
 DEFAULT_STORE = Path("out/records")
@@ -45,6 +48,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")] = False,
     fetch: Annotated[bool, typer.Option(help="Download the data set first when it is not there.")] = False,
+    validation: ValidationOption = False,
 ) -> None:
     """Evaluate the methods of a suite; what is there already is not computed again."""
     from bench.distributed import choose_device, world
@@ -53,7 +57,7 @@ def evaluate(
     from methods.registry import build_method
 
     with world() as peers, clip_bar("evaluate", peers.first) as bar:
-        chosen, opened = _suite(suite, data, method, set_, skip_unreadable, fetch, peers)
+        chosen, opened = _suite(suite, data, method, set_, skip_unreadable, fetch, validation, peers)
         run(
             [build_method(spec) for spec in chosen.methods],
             opened,
@@ -114,11 +118,12 @@ def tables(
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(help="Folder for the .md, .tex and .csv files.")] = Path("out/tables"),
     skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+    validation: ValidationOption = False,
 ) -> None:
     """Print the table of a suite from its records, and write it as markdown, LaTeX and CSV."""
     from bench.suite import suite_table, write_table
 
-    chosen, opened = _suite(suite, data, method, set_, skip_unreadable)
+    chosen, opened = _suite(suite, data, method, set_, skip_unreadable, validation=validation)
     table = suite_table(chosen, opened, store)
     write_table(table, out, chosen.name)
     typer.echo(table.markdown())
@@ -608,6 +613,7 @@ def _suite(
     pairs: list[str] | None,
     skip_unreadable: bool,
     fetch: bool = False,
+    validation: bool = False,
     world: World | None = None,
 ) -> tuple[Suite, DataSet]:
     from bench.suite import open_suite_data
@@ -620,6 +626,7 @@ def _suite(
             pairs or [],
             skip_unreadable=skip_unreadable,
             fetch=fetch,
+            validation=validation,
             world=world,
             progress=bar,
         )

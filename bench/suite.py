@@ -15,6 +15,8 @@ from bench.record import LoadedRecord
 from bench.store import Store
 from bench.suite_file import Suite, load_suite
 from bench.tables import Table, build_table
+from bench.training.feed import open_training_data
+from bench.training.plan import DataPlan
 from methods.interface import MethodCard
 from methods.registry import build_method
 from metrics.cache import atomic_path, user_path
@@ -73,6 +75,7 @@ def open_suite_data(
     *,
     skip_unreadable: bool = False,
     fetch: bool = False,
+    validation: bool = False,
     world: World | None = None,
     progress: Progress | None = None,
 ) -> tuple[Suite, DataSet]:
@@ -85,11 +88,13 @@ def open_suite_data(
         pairs: protocol fields to replace, "FIELD=VALUE".
         skip_unreadable: leave out files that cannot be read.
         fetch: download the data set when it is not there and can be downloaded.
+        validation: in place of the test clips, those that trainings on this data set hold out of its training split.
         world: this process among its peers; the first one prepares the data, the others wait for it.
         progress: called during download and preparation.
 
     Raises:
-        ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid.
+        ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid, or data without a training
+            split were to be validated on.
     """
     suite, where = chosen_suite(name, data, methods, pairs)
     world = world or World()
@@ -97,7 +102,10 @@ def open_suite_data(
         world.barrier()
     if fetch and world.first and where in DATASETS and not DATASETS.get(where).status().present:
         fetch_dataset(where, progress)
-    opened = open_protocol_data(suite.protocol, where, skip_unreadable=skip_unreadable, progress=progress)
+    if validation:
+        opened = open_validation_data(suite.protocol, where, progress)
+    else:
+        opened = open_protocol_data(suite.protocol, where, skip_unreadable=skip_unreadable, progress=progress)
     if world.first:
         world.barrier()
     return suite, opened
@@ -125,6 +133,27 @@ def open_protocol_data(
         skip_unreadable=skip_unreadable,
         progress=progress,
     )
+
+
+def open_validation_data(protocol: Protocol, where: str, progress: Progress | None = None) -> DataSet:
+    """The clips that trainings hold out of the training split of `where`, of a protocol's size and length.
+
+    Choices that are made on these leave the test clips unseen.
+
+    Raises:
+        ProtocolError: `where` has no training split.
+        DataError, RegistryError: the data cannot be opened.
+    """
+    if where not in DATASETS or "train" not in DATASETS.get(where).splits:
+        raise ProtocolError(
+            f"validation: expected a data set with a training split, which clips are held out of, found {where}; "
+            "`bench datasets` lists them"
+        )
+    shared = ("size", "context", "horizon", "frame_rate", "seed")
+    plan = DataPlan.model_validate({"dataset": where, **{name: getattr(protocol, name) for name in shared}})
+    held = open_training_data(plan, progress).validation
+    assert held is not None  # the plan's default holds some out
+    return held
 
 
 def suite_record(card: MethodCard, suite: Suite, dataset: DataSet, store: Path) -> LoadedRecord:

@@ -5,6 +5,8 @@ from bench.protocol import Protocol
 from bench.suite import open_suite_data, parse_overrides
 from bench.suite_file import load_suite, suite_names
 from bench.tracks import TrackRule
+from bench.training.feed import TrainingData
+from bench.training.plan import DataPlan
 from metrics.base import METRICS
 from metrics.errors import ProtocolError, RegistryError
 
@@ -91,3 +93,24 @@ def test_a_folder_in_place_of_the_data_is_named_without_its_path(tmp_path, monke
     assert suite.methods == ("copy-last-frame",)
     assert seen["where"] == str(folder)
     assert (seen["size"], seen["length"]) == (32, 12)
+
+
+def test_validation_takes_the_clips_that_trainings_hold_out(monkeypatch):
+    plans = []
+
+    def opened(plan, progress=None):
+        plans.append(plan)
+        return TrainingData("learned from", "held out")
+
+    monkeypatch.setattr("bench.suite.open_training_data", opened)
+    pairs = ["size=128", "horizon=9", "seed=3"]
+    _, data = open_suite_data("table1", methods=["copy-last-frame"], pairs=pairs, validation=True)
+    assert data == "held out"
+    assert plans == [DataPlan(dataset="sim-plants", size=128, context=2, horizon=9, seed=3)]
+
+
+def test_validation_needs_a_training_split(tmp_path):
+    with pytest.raises(ProtocolError, match="expected a data set with a training split"):
+        open_suite_data("reference", str(tmp_path), validation=True)
+    with pytest.raises(ProtocolError, match="found humans-real-mini"):
+        open_suite_data("reference-real", validation=True)
