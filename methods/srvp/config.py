@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from methods.recompute import Recompute
 from methods.training import Recipe
 
 SIZE = 64
@@ -36,8 +37,13 @@ class SRVPConfig(BaseModel):
         beta_y: weight of the divergence of the first state.
         beta_z: weight of the divergence of the noises.
         residual_weight: weight of the norms of the residuals.
+        perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
+        perceptual_layers: maps of VGG-16 that it compares, from the first on.
+        perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
         learning_rate: of Adam, until the decay.
         decay: share of the training's steps, the last ones, in which the rate falls linearly to 0.
+        recompute: what encoder and decoder compute is not kept for the backward pass, but computed again there, the
+            layers of one resolution after the other: less memory, more time, the same gradients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,8 +67,12 @@ class SRVPConfig(BaseModel):
     beta_y: float = Field(default=1.0, ge=0)
     beta_z: float = Field(default=1.0, ge=0)
     residual_weight: float = Field(default=1.0, ge=0)
+    perceptual_weight: float = Field(default=0.0, ge=0)
+    perceptual_layers: int = Field(default=3, ge=1, le=5)
+    perceptual_frames: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0)
     decay: float = Field(default=25 / 350, ge=0, le=1)
+    recompute: Recompute = False
 
 
 _PAPER = SRVPConfig()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from methods.interface import Method
+from methods.poking.perceptual import Perceptual, distance
 from methods.srvp.config import RECIPES, SIZE, SRVPConfig
 from methods.srvp.network import Path, SRVPNetwork, mean_and_std, sampled
 from methods.training import Engine, Recipe, TrainingBatch
@@ -106,6 +107,30 @@ def reconstruct(network: SRVPNetwork, frames: Tensor, draws: Draws) -> Reconstru
     return Reconstruction(decoded, codes, content, first, posteriors, priors, path)
 
 
+class PerceptualTerm:
+    """The perceptual distance of some reconstructed frames from the true ones, which the authors' objective has not.
+
+    It is a mean over pixels and counts as a sum over all frames, pixels and channels, as the other terms do.
+
+    Args:
+        config: with `perceptual_layers` and `perceptual_frames`.
+    """
+
+    def __init__(self, config: SRVPConfig) -> None:
+        self._config = config
+        self._net = Perceptual("vgg16", config.perceptual_layers)
+
+    def __call__(self, batch: TrainingBatch, frames: Tensor, made: Tensor) -> Tensor:
+        """`frames` and `made` are `[B, T, 3, H, W]` in [0, 1]; the frames looked at are drawn from all T."""
+        length, count = frames.shape[1], self._config.perceptual_frames
+        drawn = [torch.randperm(length, generator=g)[:count] for g in batch.generators("perceptual frames")]
+        rows = torch.stack(drawn).to(frames.device, non_blocking=True)
+        clips = torch.arange(len(frames), device=frames.device)[:, None]
+        net = self._net.to(frames.device)
+        shown, truth = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, frames))
+        return distance(net(shown), net.targets(truth), pixels=False) * frames[0].numel()
+
+
 def divergence(q: Tensor, p: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the Gaussian with parameters `q` from that with `p`, element by element."""
     (q_mean, q_std), (p_mean, p_std) = mean_and_std(q), mean_and_std(p)
@@ -162,6 +187,7 @@ class SRVPTraining:
             self.network = SRVPNetwork(config)
         self.networks: dict[str, nn.Module] = {"predictor": self.network}
         self.optimizers: dict[str, Optimizer] = {"srvp": Adam(self.network.parameters(), lr=config.learning_rate)}
+        self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """Refuses clips that the configuration does not fit.
@@ -186,18 +212,23 @@ class SRVPTraining:
         for group in self.optimizers["srvp"].param_groups:
             group["lr"] = rate
         self.network.train()
-        found: list[Terms] = []
+        found: list[dict[str, Tensor]] = []
 
         def losses() -> Iterator[Tensor]:
             for part in parts:
                 frames = part.frames[:, :, : self.config.channels]
                 made = reconstruct(self.network, frames, draw(self.config, part))
                 terms = objective(self.config, frames, made)
-                found.append(Terms(*(value.detach() for value in vars(terms).values())))
-                yield terms.loss
+                loss, scalars = terms.loss, vars(terms)
+                if self._perceptual is not None:
+                    perceptual = self._perceptual(part, frames, made.frames)
+                    loss = loss + self.config.perceptual_weight * perceptual
+                    scalars = {**scalars, "loss": loss, "perceptual": perceptual}
+                found.append({name: value.detach() for name, value in scalars.items()})
+                yield loss
 
         engine.minimise("srvp", losses())
-        return {key: torch.stack([vars(terms)[key] for terms in found]).mean() for key in vars(found[0])}
+        return {name: torch.stack([scalars[name] for scalars in found]).mean() for name in found[0]}
 
     def method(self) -> Method:
         """A predictor that shares the networks."""
