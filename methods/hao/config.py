@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.recompute import Recompute
 from methods.training import Recipe
 
 
@@ -27,6 +28,8 @@ class HaoConfig(BaseModel):
             each clip and step; never more than the clip has.
         max_interval: longest time from the source frame to the target, in frames.
         learning_rate: of Adam, constant.
+        recompute: what the layers of the network compute is not kept for the backward pass, but computed again there,
+            the layers of one resolution after the other: less memory, more time, the same gradients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +46,7 @@ class HaoConfig(BaseModel):
     max_tracks: int = Field(default=5, ge=1)
     max_interval: int = Field(default=10, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+    recompute: Recompute = False
 
     @model_validator(mode="after")
     def _limits_are_ordered(self) -> Self:

@@ -6,6 +6,7 @@ Names of modules are those of the authors' program, so that their weights fit by
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from methods.hao.trajectories import CHANNELS
 from methods.layers import BatchNorm
+from methods.recompute import light
 from metrics.errors import MethodError
 
 STRIDE = 16
@@ -98,16 +100,20 @@ class Prediction(NamedTuple):
 class _Stack(nn.Module):
     """Convolutions 3 x 3 with bias, each followed by batch norm (if any) and ReLU; c11, bn11, c12, ..."""
 
-    def __init__(self, layers: tuple[Layer, ...], width: int, batch_norm: bool) -> None:
+    def __init__(self, layers: tuple[Layer, ...], width: int, batch_norm: bool, recompute: bool) -> None:
         super().__init__()
-        self.batch_norm = batch_norm
+        self.batch_norm, self.recompute = batch_norm, recompute
         for name, inputs, outputs in layers:
             self.add_module(f"c{name}", nn.Conv2d(inputs * width or 3 + CHANNELS, outputs * width, 3, padding=1))
             if batch_norm:
                 self.add_module(f"bn{name}", BatchNorm(outputs * width))
 
-    def run(self, x: Tensor, *names: str) -> Tensor:
-        """`x` through the layers of these names, in that order."""
+    def run(self, names: str, before: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """`before(*inputs)` through the layers of these names, in that order."""
+        return light(self._run, names.split(), before, *inputs, recompute=self.recompute)
+
+    def _run(self, names: list[str], before: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        x = before(*inputs)
         for name in names:
             x = self.get_submodule(f"c{name}")(x)
             if self.batch_norm:
@@ -119,32 +125,32 @@ class _Stack(nn.Module):
 class Encoder(_Stack):
     """Frame and trajectory map `[N, 9, H, W]` to features."""
 
-    def __init__(self, width: int, batch_norm: bool) -> None:
-        super().__init__(ENCODER, width, batch_norm)
+    def __init__(self, width: int, batch_norm: bool, recompute: bool) -> None:
+        super().__init__(ENCODER, width, batch_norm, recompute)
 
     def forward(self, x: Tensor) -> Encoded:
         """Features of `x`."""
-        x = functional.max_pool2d(self.run(x, "11", "12"), 2)
-        x = functional.max_pool2d(self.run(x, "21", "22"), 2)
-        quarter = self.run(x, "31", "32", "33")
-        eighth = self.run(functional.max_pool2d(quarter, 2), "41", "42", "43")
-        deepest = self.run(functional.max_pool2d(eighth, 2), "51", "52", "53")
+        full = self.run("11 12", _as_it_is, x)
+        half = self.run("21 22", _halved, full)
+        quarter = self.run("31 32 33", _halved, half)
+        eighth = self.run("41 42 43", _halved, quarter)
+        deepest = self.run("51 52 53", _halved, eighth)
         return Encoded(deepest, eighth, quarter)
 
 
 class Decoder(_Stack):
     """Features to `[N, width, H, W]`."""
 
-    def __init__(self, width: int, batch_norm: bool) -> None:
-        super().__init__(DECODER, width, batch_norm)
+    def __init__(self, width: int, batch_norm: bool, recompute: bool) -> None:
+        super().__init__(DECODER, width, batch_norm, recompute)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Features at full resolution."""
-        x = _doubled(self.run(encoded.deepest, "53", "52", "51"))
-        x = _doubled(self.run(torch.cat([x, encoded.eighth], 1), "43", "42", "41"))
-        x = _doubled(self.run(torch.cat([x, encoded.quarter], 1), "33", "32", "31"))
-        x = _doubled(self.run(x, "22", "21"))
-        return self.run(x, "12")
+        x = self.run("53 52 51", _as_it_is, encoded.deepest)
+        x = self.run("43 42 41", _doubled, x, encoded.eighth)
+        x = self.run("33 32 31", _doubled, x, encoded.quarter)
+        x = self.run("22 21", _doubled, x)
+        return self.run("12", _doubled, x)
 
 
 class HaoNetwork(nn.Module):
@@ -155,12 +161,13 @@ class HaoNetwork(nn.Module):
     Args:
         width: channels of the first stage.
         batch_norm: batch normalisation, or none as in the KITTI variant.
+        recompute: see `HaoConfig`.
     """
 
-    def __init__(self, width: int = 64, batch_norm: bool = True) -> None:
+    def __init__(self, width: int = 64, batch_norm: bool = True, recompute: bool = False) -> None:
         super().__init__()
-        self.enc_net = Encoder(width, batch_norm)
-        self.dec_net = Decoder(width, batch_norm)
+        self.enc_net = Encoder(width, batch_norm, recompute)
+        self.dec_net = Decoder(width, batch_norm, recompute)
         self.conv_warp = nn.Conv2d(width, 2, 3, padding=1)
         self.conv_mask = nn.Conv2d(width, 1, 3, padding=1)
         self.conv_comp = nn.Conv2d(width, 3, 3, padding=1)
@@ -225,5 +232,13 @@ def zero_padded_warp(image: Tensor, flow: Tensor) -> Tensor:
         )
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=2, mode="nearest")
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _halved(x: Tensor) -> Tensor:
+    return functional.max_pool2d(x, 2)
+
+
+def _doubled(x: Tensor, *beside: Tensor) -> Tensor:
+    return torch.cat([functional.interpolate(x, scale_factor=2, mode="nearest"), *beside], 1)

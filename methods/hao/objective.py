@@ -143,7 +143,7 @@ class HaoTraining:
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = HaoNetwork(config.width, config.batch_norm)
+            self.network = HaoNetwork(config.width, config.batch_norm, config.recompute)
         self.networks = {"predictor": self.network}
         self.optimizers: dict[str, Optimizer] = {"predictor": Adam(self.network.parameters(), lr=config.learning_rate)}
 

@@ -9,11 +9,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from methods.compiled import NOTE, check_compiler, compiled_form
 from methods.interface import Conditioning, MethodCard
 from methods.ivrnn.config import SIDE, IVRNNConfig, Variant
 from methods.ivrnn.network import ImprovedVRNN
 from methods.ivrnn.official import read_official
-from methods.ivrnn.sampler import SAMPLERS, SampleNoise
+from methods.ivrnn.sampler import SAMPLERS, SampleNoise, Steps, incremental, look, released, show
 from methods.weights_file import check_one_file, fill, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
@@ -39,9 +40,11 @@ class IVRNN:
         variant: what the weights are expected to be; None: whatever they are.
         sampler: "incremental" carries states on and is linear in the horizon; "released" is the authors' procedure, a
             pass over the whole clip for each frame with fresh noise.
+        compiled: a step of the incremental sampler goes through torch.compile, once for each number of rows.
 
     Raises:
-        MethodError: neither or both files are given, the file cannot be read, or it is of another variant.
+        MethodError: neither or both files are given, the file cannot be read, it is of another variant, or another
+            sampler is to be compiled.
     """
 
     def __init__(
@@ -50,8 +53,11 @@ class IVRNN:
         official: Path | None = None,
         variant: Variant | None = None,
         sampler: Sampler = "incremental",
+        compiled: bool = False,
     ) -> None:
         check_one_file("ivrnn", checkpoint, official)
+        if compiled and sampler != "incremental":
+            raise MethodError(f"ivrnn: compiled=true is for sampler=incremental, found {sampler}; leave one of them out")
         if sampler not in SAMPLERS:
             raise MethodError(f"ivrnn: expected a sampler of {', '.join(SAMPLERS)}, found {sampler!r}")
         if checkpoint is not None:
@@ -72,7 +78,7 @@ class IVRNN:
             network = ImprovedVRNN(config)
         network = network.to_empty(device="cpu")
         fill(network, tensors, str(path))
-        self._hold(network, sampler, licence, {path.name: sha256})
+        self._hold(network, sampler, licence, {path.name: sha256}, compiled)
 
     @classmethod
     def sharing(cls, network: ImprovedVRNN, sampler: Sampler = "incremental") -> Self:
@@ -81,8 +87,17 @@ class IVRNN:
         method._hold(network, sampler, "", {})
         return method
 
-    def _hold(self, network: ImprovedVRNN, sampler: Sampler, licence: str, weights: Mapping[str, str]) -> None:
+    def _hold(
+        self,
+        network: ImprovedVRNN,
+        sampler: Sampler,
+        licence: str,
+        weights: Mapping[str, str],
+        compiled: bool = False,
+    ) -> None:
         self.network, self.sampler = network, sampler
+        self._steps = Steps(compiled_form("ivrnn", show), compiled_form("ivrnn", look)) if compiled else Steps()
+        self._compiled = compiled
         config = network.config
         released = sampler == "released"
         self.card = MethodCard(
@@ -98,11 +113,18 @@ class IVRNN:
             weights=dict(weights),
             notes=f"Sees the last {config.context} context frames. Sampler: {sampler}"
             + (", the authors' procedure: a whole pass for each frame, with fresh noise." if released else ".")
-            + (" The unused det_init_net of the authors' program is not counted." if config.dense_prior else ""),
+            + (" The unused det_init_net of the authors' program is not counted." if config.dense_prior else "")
+            + (NOTE if compiled else ""),
         )
 
     def prepare(self, device: torch.device) -> None:
-        """See `Method.prepare`; the weights were read when the method was built."""
+        """See `Method.prepare`; the weights were read when the method was built.
+
+        Raises:
+            MethodError: it is to be compiled, and there is no compiler.
+        """
+        if self._compiled:
+            check_compiler("ivrnn", device)
         self.network.to(device).eval()
 
     def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
@@ -118,8 +140,8 @@ class IVRNN:
         for start in range(0, len(context), clips):
             part = context[start : start + clips]
             noise = SampleNoise(generators[start : start + clips], samples, self.network.config.latents, context.device)
-            predict = SAMPLERS[self.sampler]
-            predictions.append(predict(self.network, part, conditioning.horizon, samples, noise))
+            inputs = self.network, part, conditioning.horizon, samples, noise
+            predictions.append(incremental(*inputs, self._steps) if self.sampler == "incremental" else released(*inputs))
         return torch.cat(predictions).float().unflatten(0, (len(context), samples))
 
     def _checked(self, conditioning: Conditioning, samples: int) -> Tensor:

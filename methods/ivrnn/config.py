@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.recompute import Recompute
 from methods.training import Recipe
 
 Variant = Literal["hierarchical", "flat", "dense-prior"]
@@ -52,10 +53,15 @@ class IVRNNConfig(BaseModel):
             "closed-form" deviates from them: the same expectation with less variance.
         beta: weight of the divergence.
         beta_warmup: steps over which the weight rises linearly from 0; 0: none, the authors' default.
+        perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
+        perceptual_layers: maps of VGG-16 that it compares, from the first on.
+        perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
         learning_rate: of Adam.
         ramp_steps: steps over which the rate goes linearly to `learning_rate * clips / 16`, the authors' rule for
             several processes; 0: it stays.
         weight_decay: L2 inside Adam, on all parameters.
+        recompute: what the networks compute is not kept for the backward pass, but computed again there, one step in
+            time after the other: less memory, more time, the same gradients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,9 +77,13 @@ class IVRNNConfig(BaseModel):
     divergence: Literal["sampled", "closed-form"] = "sampled"
     beta: float = Field(default=1.0, ge=0)
     beta_warmup: int = Field(default=0, ge=0)
+    perceptual_weight: float = Field(default=0.0, ge=0)
+    perceptual_layers: int = Field(default=3, ge=1, le=5)
+    perceptual_frames: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
     ramp_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
+    recompute: Recompute = False
 
     @model_validator(mode="after")
     def _widths_fit_the_norms(self) -> Self:

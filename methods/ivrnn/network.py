@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from methods.ivrnn.config import SIDES, TOP, IVRNNConfig
 from methods.ivrnn.layers import Block, ConvLSTM, InitialState, PlainConvLSTM, Residual, State, per_frame
+from methods.recompute import light, light_steps
 
 ASYMPTOTE = -40.0
 """Below this, log(softplus(x)) equals x even in float64; softplus itself would underflow far below."""
@@ -158,6 +159,9 @@ class ImprovedVRNN(nn.Module):
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Embeddings of frames `[B, T, 3, 64, 64]`."""
+        if self.config.recompute and torch.is_grad_enabled():
+            by_frame = [light(self.encoder, frame, recompute=True) for frame in frames.unbind(1)]
+            return [torch.stack(level, dim=1) for level in zip(*by_frame, strict=True)]
         return [level.unflatten(0, frames.shape[:2]) for level in self.encoder(frames.flatten(0, 1))]
 
     def start(self, branches: nn.ModuleList, context: Sequence[Tensor]) -> list[State]:
@@ -174,7 +178,10 @@ class ImprovedVRNN(nn.Module):
     ) -> tuple[list[Tensor], list[State]]:
         """What the heads of prior or posterior see, by level, and the states after."""
         inputs = (embeddings[latent.level] for latent in self.config.latents)
-        found = [b.features(x, s) for b, x, s in zip(_branches(branches), inputs, states, strict=True)]
+        found = [
+            light_steps(b.features, [x], s, recompute=self.config.recompute)
+            for b, x, s in zip(_branches(branches), inputs, states, strict=True)
+        ]
         return [features for features, _ in found], [state for _, state in found]
 
     def draw(
@@ -188,7 +195,7 @@ class ImprovedVRNN(nn.Module):
         gaussians: list[Gaussian] = []
         latents: list[Tensor] = []
         for index, branch in enumerate(_branches(branches)):
-            gaussians.append(branch.gaussian(features[index], latents))
+            gaussians.append(light(branch.gaussian, features[index], latents[:], recompute=self.config.recompute))
             latents.append(gaussians[-1].sample(None if noise is None else noise[index]))
         return gaussians, latents
 
@@ -197,7 +204,7 @@ class ImprovedVRNN(nn.Module):
         by_level = {latent.level: z for latent, z in zip(self.config.latents, latents, strict=True)}
         x, after = top, []
         for index, (block, state) in enumerate(zip(self.renderer, states, strict=True)):
-            x, state = block(x, by_level.get(TOP - index), state)
+            x, state = light_steps(block, [x, by_level.get(TOP - index)], state, recompute=self.config.recompute)
             after.append(state)
         return torch.sigmoid(per_frame(self.output, x)), after
 
@@ -214,7 +221,8 @@ class ImprovedVRNN(nn.Module):
         features, _ = self.features(self.prior, before, self.start(self.prior, context))
         # A dense prior is conditioned on what the posterior drew.
         prior = [
-            b.gaussian(f, latents[:i]) for i, (b, f) in enumerate(zip(_branches(self.prior), features, strict=True))
+            light(b.gaussian, f, latents[:i], recompute=self.config.recompute)
+            for i, (b, f) in enumerate(zip(_branches(self.prior), features, strict=True))
         ]
         predicted, _ = self.render(before[TOP], latents, self.start_renderer(context))
         return Pass(predicted, posterior, prior, latents)

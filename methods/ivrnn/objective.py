@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from methods.ivrnn.adapter import IVRNN
 from methods.ivrnn.config import RECIPES, SIDE, IVRNNConfig
 from methods.ivrnn.network import Gaussian, ImprovedVRNN, Pass
+from methods.perceptual import PerceptualTerm
 from methods.training import Engine, Recipe, TrainingBatch
 from metrics.errors import MethodError
 
@@ -80,7 +81,8 @@ def beta(config: IVRNNConfig, iteration: int) -> float:
 class IVRNNTraining:
     """See `methods.training.Training`.
 
-    Scalars of a step: "loss", "reconstruction", "divergence", "divergence_0", ... by level (0 is the top), "beta".
+    Scalars of a step: "loss", "reconstruction", "divergence", "divergence_0", ... by level (0 is the top), "beta",
+    and "perceptual" where it has a weight.
     """
 
     name: ClassVar[str] = "ivrnn"
@@ -98,6 +100,9 @@ class IVRNNTraining:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
         )
         self.optimizers: Mapping[str, Optimizer] = {"predictor": adam}
+        self._perceptual = (
+            PerceptualTerm(config.perceptual_layers, config.perceptual_frames) if config.perceptual_weight else None
+        )
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """See `methods.training.Training.check`."""
@@ -123,6 +128,8 @@ class IVRNNTraining:
             for part in parts:
                 terms = self.terms(part)
                 total = terms["reconstruction"] + weight * terms["divergence"]
+                if "perceptual" in terms:
+                    total = total + self.config.perceptual_weight * terms["perceptual"]
                 logged.append({"loss": total.detach(), **{name: term.detach() for name, term in terms.items()}})
                 yield total
 
@@ -135,7 +142,11 @@ class IVRNNTraining:
         steps = batch.future.shape[1]
         shapes = [(steps, z.channels, z.side, z.side) for z in self.config.latents]
         noise = [batch.noise(f"posterior/{level}", shape) for level, shape in enumerate(shapes)]
-        return objective(self.config, self.network(batch.frames, noise), batch.future)
+        found = self.network(batch.frames, noise)
+        terms = objective(self.config, found, batch.future)
+        if self._perceptual is not None:
+            terms["perceptual"] = self._perceptual(batch, found.frames, batch.future)
+        return terms
 
     def method(self) -> IVRNN:
         """See `methods.training.Training.method`."""

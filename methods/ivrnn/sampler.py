@@ -8,6 +8,7 @@ steps anew for each frame, while the incremental sampler keeps those that made t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +21,43 @@ Noise = Callable[[int], list[Tensor]]
 """Given a number T of steps, the next standard normal numbers by level of latents, each `[B * S, T, c, H, W]`."""
 
 
+def show(
+    network: ImprovedVRNN, top: Tensor, features: list[Tensor], noise: list[Tensor] | None, states: list[State]
+) -> tuple[Tensor, list[State]]:
+    """The next frame, and the states of the renderer after it."""
+    _, latents = network.draw(network.prior, features, noise)
+    return network.render(top, latents, states)
+
+
+def look(network: ImprovedVRNN, frame: Tensor, states: list[State]) -> tuple[Tensor, list[Tensor], list[State]]:
+    """What the next step needs of a frame: its top embedding, the features and states of the prior."""
+    embeddings = network.encode(frame)
+    features, states = network.features(network.prior, embeddings, states)
+    return embeddings[TOP], features, states
+
+
+class Steps(NamedTuple):
+    """The two halves of a step, or their compiled forms."""
+
+    show: Callable[..., tuple[Tensor, list[State]]] = show
+    look: Callable[..., tuple[Tensor, list[Tensor], list[State]]] = look
+
+
 @torch.no_grad()
-def incremental(network: ImprovedVRNN, context: Tensor, horizon: int, samples: int, noise: Noise | None) -> Tensor:
+def incremental(
+    network: ImprovedVRNN,
+    context: Tensor,
+    horizon: int,
+    samples: int,
+    noise: Noise | None,
+    steps: Steps = Steps(),  # noqa: B008 - immutable
+) -> Tensor:
     """Predicts frame after frame and carries the states on: the cost is linear in the horizon.
 
     Args:
         context: `[B, C, 3, 64, 64]` in [0, 1]. All samples of a clip share its encoding.
         noise: asked for one step at a time; None: every latent is its mean.
+        steps: what computes a step.
 
     Returns:
         `[B * S, T, 3, 64, 64]`, the samples of a clip side by side.
@@ -40,14 +71,11 @@ def incremental(network: ImprovedVRNN, context: Tensor, horizon: int, samples: i
     prior_states, render_states = _repeated_states(prior_states, samples), _repeated_states(render_states, samples)
     frames: list[Tensor] = []
     while True:
-        _, latents = network.draw(network.prior, features, None if noise is None else noise(1))
-        frame, render_states = network.render(top, latents, render_states)
+        frame, render_states = steps.show(network, top, features, None if noise is None else noise(1), render_states)
         frames.append(frame)
         if len(frames) == horizon:
             return torch.cat(frames, dim=1)
-        embeddings = network.encode(frame)
-        top = embeddings[TOP]
-        features, prior_states = network.features(network.prior, embeddings, prior_states)
+        top, features, prior_states = steps.look(network, frame, prior_states)
 
 
 @torch.no_grad()

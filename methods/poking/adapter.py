@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from methods.compiled import NOTE, check_compiler, compiled_form
 from methods.interface import Conditioning, MethodCard, Poke
 from methods.poking.config import PokingConfig
 from methods.poking.network import PokingNetwork
 from methods.poking.official import read_generator
 from methods.poking.poke_map import check_poke
-from methods.poking.predictor import Convolutions
+from methods.poking.predictor import Convolutions, plain_step
 from methods.weights_file import check_one_file, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
@@ -36,9 +37,16 @@ class Poking:
         checkpoint: a .safetensors file of a training here.
         official: a generator checkpoint of the authors, instead.
         size: side of its frames in px, for `official`; None: 64 with three levels, 128 with four, as released.
+        compiled: the steps of the GRUs go through torch.compile, once for each level and number of clips.
     """
 
-    def __init__(self, checkpoint: Path | None = None, official: Path | None = None, size: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Path | None = None,
+        official: Path | None = None,
+        size: int | None = None,
+        compiled: bool = False,
+    ) -> None:
         check_one_file("poking", checkpoint, official)
         if checkpoint is not None:
             if size is not None:
@@ -54,7 +62,7 @@ class Poking:
             network = PokingNetwork(config)
             network.load_state_dict(tensors)
             weights = {official.name: sha256_of(official)}
-        self._take(network, config, weights)
+        self._take(network, config, weights, compiled)
 
     @classmethod
     def sharing(cls, network: PokingNetwork, config: PokingConfig) -> Poking:
@@ -63,8 +71,11 @@ class Poking:
         method._take(network, config, {})
         return method
 
-    def _take(self, network: PokingNetwork, config: PokingConfig, weights: dict[str, str]) -> None:
+    def _take(
+        self, network: PokingNetwork, config: PokingConfig, weights: dict[str, str], compiled: bool = False
+    ) -> None:
         self.network, self.config = network, config
+        self._step = compiled_form("poking", plain_step) if compiled else None
         self.card = MethodCard(
             name=f"poking-{config.recipe}",
             title=f"Poking ({config.recipe})",
@@ -80,11 +91,18 @@ class Poking:
                 "Its poke encoder sees the length of pokes."
                 if config.poke_encoder == "plus"
                 else "Its poke encoder hardly sees the length of pokes; a poke of length zero gives phi = 0."
-            ),
+            )
+            + (NOTE if compiled else ""),
         )
 
     def prepare(self, device: torch.device) -> None:
-        """Moves the network to `device`."""
+        """Moves the network to `device`.
+
+        Raises:
+            MethodError: it is to be compiled, and there is no compiler.
+        """
+        if self._step is not None:
+            check_compiler("poking", device)
         self.network.to(device)
 
     def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
@@ -146,7 +164,8 @@ class Poking:
         videos = []
         for low in range(0, len(phi), CHUNK):
             these = slice(low, low + CHUNK)
-            rolled = self.network.rollout([state[these] for state in states], phi[these], horizon, convolutions)
+            given = [state[these] for state in states]
+            rolled = self.network.rollout(given, phi[these], horizon, convolutions, self._step)
             poke, rows = Poke(pokes.location[these], pokes.displacement[these]), None
             if drawn is not None:
                 clips = len(phi[these])

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.poking.convolution import convolve
+from methods.convolution import convolve
 
 EPSILON = 1e-5
 Activation = Literal["elu", "relu", "none"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.poking.perceptual import full
+from methods.perceptual import full
 
 MOVING = 0.5
 """Pixels that move by more than this many px count as moving."""

@@ -13,7 +13,7 @@ from methods.poking.config import NetworkConfig
 from methods.poking.decoders import WarpDecoder, decoder, strongest_poke
 from methods.poking.layers import Convolution, Residual
 from methods.poking.poke_encoders import poke_encoder
-from methods.poking.predictor import Convolutions, Predictor, strengths
+from methods.poking.predictor import Convolutions, Predictor, Step, strengths
 
 
 class ObjectEncoder(nn.Module):
@@ -59,6 +59,7 @@ class PokingNetwork(nn.Module):
         phi: Tensor,
         horizon: int,
         convolutions: Sequence[Convolutions] | None = None,
+        step: Step | None = None,
     ) -> list[Tensor]:
         """States of x1..xT from those of x0; time comes first, `[T B, C_n, H_n, W_n]`.
 
@@ -66,8 +67,9 @@ class PokingNetwork(nn.Module):
 
         Args:
             convolutions: what `Predictor.transformed` gave; None: the plain ones.
+            step: as in `ConvGRUCell.forward`.
         """
-        return self.fusion_block(states, phi, strengths(self.config, horizon), convolutions)
+        return self.fusion_block(states, phi, strengths(self.config, horizon), convolutions, step)
 
     def decode(self, states: Sequence[Tensor]) -> Tensor:
         """Images `[N, 3, H, W]` in [-1, 1], drawn from states `[N, C_n, H_n, W_n]` alone."""

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.convolution import convolve, outputs, pays, transform_weight
 from methods.poking.config import NetworkConfig
-from methods.poking.convolution import convolve, outputs, pays, transform_weight
 from methods.poking.recurrence import roll
 
 Convolve = Callable[[Tensor], Tensor]
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""`plain_step`, or its compiled form."""
 
 
 class Convolutions(NamedTuple):
@@ -83,28 +85,56 @@ class ConvGRUCell(nn.Module):
         biases = (self.update_gate.bias, self.reset_gate.bias, self.out_gate.bias)
         return torch.cat([cast(Tensor, bias) for bias in biases])
 
-    def forward(self, drives: Sequence[Tensor], state: Tensor, convolutions: Convolutions | None = None) -> Tensor:
+    def forward(
+        self,
+        drives: Sequence[Tensor],
+        state: Tensor,
+        convolutions: Convolutions | None = None,
+        step: Step | None = None,
+    ) -> Tensor:
         """The states after each step, time first, `[T B, channels, H, W]`.
 
         Args:
             drives: of each step, `[B, 3 channels, H, W]`.
             state: `[B, channels, H, W]`.
             convolutions: None: as they are.
+            step: what takes the steps of convolutions as they are; None: `plain_step`.
         """
-        channels = state.shape[1]
+        states = []
         if convolutions is None and torch.is_grad_enabled():
             _, *weights = self._weights()
             if weights[1].requires_grad and pays(state, weights[1].shape, len(drives)):
                 return roll(drives, state, *weights)
+        if convolutions is None and step is not None:
+            _, *weights = self._weights()
+            for drive in drives:
+                state = step(state.contiguous(), drive.contiguous(), *weights)
+                states.append(state)
+            return torch.cat(states)
         _, gating, candidate = convolutions or self.convolutions()
-        states = []
         for drive in drives:
-            gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
-            update, reset = torch.sigmoid(gating(state) + gate_drive).chunk(2, dim=1)
-            content = torch.tanh(candidate(reset * state) + out_drive)
-            state = torch.lerp(state, content.to(state.dtype), update.to(state.dtype))  # mixed precision: as x0's
+            state = _stepped(state, drive, gating, candidate)
             states.append(state)
         return torch.cat(states)
+
+
+def plain_step(state: Tensor, drive: Tensor, gating: Tensor, candidate: Tensor) -> Tensor:
+    """The state after one step of a cell.
+
+    Args:
+        state: `[B, C, H, W]`.
+        drive: `[B, 3 C, H, W]`.
+        gating, candidate: the filters of the state, `[2 C, C, 3, 3]`, and of r h, `[C, C, 3, 3]`.
+    """
+    return _stepped(state, drive, *(partial(F.conv2d, weight=weight, padding=1) for weight in (gating, candidate)))
+
+
+def _stepped(state: Tensor, drive: Tensor, gating: Convolve, candidate: Convolve) -> Tensor:
+    channels = state.shape[1]
+    gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
+    update, reset = torch.sigmoid(gating(state) + gate_drive).chunk(2, dim=1)
+    content = torch.tanh(candidate(reset * state) + out_drive)
+    return torch.lerp(state, content.to(state.dtype), update.to(state.dtype))  # mixed precision: as x0's
 
 
 class Predictor(nn.Module):
@@ -140,6 +170,7 @@ class Predictor(nn.Module):
         phi: Tensor,
         strengths: Sequence[float],
         convolutions: Sequence[Convolutions] | None = None,
+        step: Step | None = None,
     ) -> list[Tensor]:
         """Rolls out one step for each of `strengths`.
 
@@ -148,6 +179,7 @@ class Predictor(nn.Module):
             phi: `[B, width, min_side, min_side]`.
             strengths: what phi is multiplied by in each step.
             convolutions: what `transformed` gave; None: as they are.
+            step: as in `ConvGRUCell.forward`.
 
         Returns:
             For each level the states of x1..xT, time first: `[T B, C_n, H_n, W_n]`. The ablation with its RNN at the
@@ -166,7 +198,7 @@ class Predictor(nn.Module):
                 drives = cell.drive(outcome[-1]).split(len(state))
             elif index and chosen is not None:
                 drives = cell.drives(outcome[-1].split(len(state)), chosen)
-            outcome.append(cell(drives, state, chosen))
+            outcome.append(cell(drives, state, chosen, step))
         return outcome[-1:] if self.bottleneck_only else outcome
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from methods.poking.convolution import gradients, input_gradient, outputs, refuse_graph, transform_weight
+from methods.convolution import gradients, input_gradient, outputs, refuse_graph, transform_weight
 
 
 def roll(drives: Sequence[Tensor], state: Tensor, gating: Tensor, candidate: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from methods.perceptual import Perceptual, distance
 from methods.poking.config import PokingConfig
 from methods.poking.decoders import WarpDecoder, strongest_poke
 from methods.poking.losses import motion_error, norm_trajectory, poke_error, squared_trajectory
 from methods.poking.network import PokingNetwork
-from methods.poking.perceptual import Perceptual, distance
 from methods.training import TrainingBatch
 from metrics.errors import MethodError
 

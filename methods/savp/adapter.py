@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from methods.compiled import NOTE, check_compiler, compiled_form
 from methods.interface import Conditioning, MethodCard
 from methods.savp.config import SavpConfig
 from methods.savp.network import Generator, State, drawn
@@ -30,23 +31,26 @@ class Savp:
         checkpoint: weights that `bench train` wrote for savp.
         official: a TensorFlow checkpoint of the authors' program ("FOLDER/model-300000"). Models of RGB frames of
             64 x 64 px with two context frames fit; TensorFlow is not needed.
+        compiled: the cell that makes a frame goes through torch.compile, once for each number of rows.
 
     Raises:
         MethodError: not exactly one of them is given, or it cannot be read or does not fit.
     """
 
-    def __init__(self, checkpoint: Path | None = None, official: Path | None = None) -> None:
+    def __init__(
+        self, checkpoint: Path | None = None, official: Path | None = None, compiled: bool = False
+    ) -> None:
         check_one_file("savp", checkpoint, official)
         if checkpoint is not None:
             file = load_weights(checkpoint, "savp")
             config: SavpConfig = file.configured(SavpConfig)
             _check_variant(config, file.tensors, str(checkpoint))
-            self._take(Generator(config), config, {checkpoint.name: file.sha256}, "")
+            self._take(Generator(config), config, {checkpoint.name: file.sha256}, "", compiled)
             file.fill(self._generator)
         elif official is not None:
             found = read_official(official)
             weights = {path.name: sha256_of(path) for path in found.files}
-            self._take(Generator(found.config), found.config, weights, "MIT")
+            self._take(Generator(found.config), found.config, weights, "MIT", compiled)
             fill(self._generator, found.generator, str(official))
 
     @classmethod
@@ -56,8 +60,11 @@ class Savp:
         method._take(generator, config, {}, "")
         return method
 
-    def _take(self, generator: Generator, config: SavpConfig, weights: dict[str, str], licence: str) -> None:
+    def _take(
+        self, generator: Generator, config: SavpConfig, weights: dict[str, str], licence: str, compiled: bool = False
+    ) -> None:
         self._generator, self._config = generator, config
+        self._cell = compiled_form("savp", generator.cell) if compiled else None
         titles = {"savp": "SAVP", "gan-only": "SAVP (GAN only)", "vae-only": "SAVP (VAE only)"}
         self.card = MethodCard(
             name=f"savp-{config.recipe}",
@@ -70,11 +77,18 @@ class Savp:
             sizes=frozenset({config.size}),
             parameters=sum(parameter.numel() for parameter in generator.parameters()),
             weights=weights,
-            notes=f"Sees the last {config.context} context frames. Latents: N(0, I); the encoder's within the context.",
+            notes=f"Sees the last {config.context} context frames. Latents: N(0, I); the encoder's within the context."
+            + (NOTE if compiled else ""),
         )
 
     def prepare(self, device: torch.device) -> None:
-        """Moves the generator to `device`."""
+        """Moves the generator to `device`.
+
+        Raises:
+            MethodError: it is to be compiled, and there is no compiler.
+        """
+        if self._cell is not None:
+            check_compiler("savp", device)
         self._generator.to(device)
 
     @torch.no_grad()
@@ -106,7 +120,7 @@ class Savp:
         for low in range(0, len(rows), ROWS):
             part = rows[low : low + ROWS]
             steps = None if latents is None else latents[low : low + ROWS]
-            frames, _ = self._generator.roll(State(part[:, 0]), part, known + horizon, steps)
+            frames, _ = self._generator.roll(State(part[:, 0]), part, known + horizon, steps, cell=self._cell)
             made.append(frames[:, known:])
         return torch.cat(made).clamp(0, 1).unflatten(0, (clips, count))
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.recompute import Recompute
 from methods.training import Recipe
 
 Variant = Literal["savp", "gan-only", "vae-only", "deterministic"]
@@ -31,6 +32,8 @@ class SavpConfig(BaseModel):
         vae_gan_weight: of the discriminator of posterior reconstructions, in the losses of both sides.
         vae_gan_feature_weight: of its feature matching.
         learning_rate, beta1, beta2: of Adam, for both optimisers.
+        recompute: what cell, encoder and discriminators compute is not kept for the backward pass, but computed again
+            there, one step in time, and one discriminator, after the other: less memory, more time, the same gradients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +56,7 @@ class SavpConfig(BaseModel):
     learning_rate: float = Field(2e-4, gt=0)
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
+    recompute: Recompute = False
 
     @model_validator(mode="after")
     def _consistent(self) -> SavpConfig:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from methods.recompute import light
 from methods.savp.config import SavpConfig
 from methods.savp.layers import (
     Block,
@@ -132,8 +134,8 @@ class Cell(nn.Module):
         """Zero states for the first frames `[N, 3, 64, 64]`."""
         count, width = len(first), len(self.h0.norm.weight)
         shapes = [(width, 32), (2 * width, 16), (4 * width, 8), (2 * width, 16), (width, 32)]
-        zeros = (first.new_zeros(count, channels, side, side) for channels, side in shapes)
-        return tuple((zero, zero) for zero in zeros)
+        zeros = ([first.new_zeros(count, channels, side, side) for _ in range(2)] for channels, side in shapes)
+        return tuple((cell, hidden) for cell, hidden in zeros)
 
     def forward(
         self, image: Tensor, first: Tensor, latent: Tensor | None, states: tuple[Pair, ...], kernels: dict[str, Tensor]
@@ -187,6 +189,7 @@ class Generator(nn.Module):
     def __init__(self, config: SavpConfig) -> None:
         super().__init__()
         latent = config.latent
+        self.recompute = config.recompute
         self.encoder = Encoder(config.encoder_width, latent) if latent else None
         self.lstm_z = LatentLstm(latent) if latent else None
         self.cell = Cell(config.generator_width, latent)
@@ -195,10 +198,17 @@ class Generator(nn.Module):
         """Mean and logarithm of the variance of the latents of `[N, T, 3, H, W]`, each `[N, T - 1, nz]`."""
         if self.encoder is None:
             raise ValueError("a deterministic model has no latents")
-        return self.encoder(frames)
+        mean, log_variance = light(self.encoder, frames, recompute=self.recompute)
+        return mean, log_variance
 
     def roll(
-        self, state: State, truth: Tensor, steps: int, latents: Tensor | None, given: Tensor | None = None
+        self,
+        state: State,
+        truth: Tensor,
+        steps: int,
+        latents: Tensor | None,
+        given: Tensor | None = None,
+        cell: Callable[..., tuple[Tensor, tuple[Pair, ...]]] | None = None,
     ) -> tuple[Tensor, State]:
         """Predicts `steps` frames, each from the one before.
 
@@ -207,6 +217,7 @@ class Generator(nn.Module):
             truth: true frames `[N, k, 3, H, W]`, the inputs of the first k steps; later ones are fed their own output.
             latents: `[N, steps, nz]`; None for a deterministic model.
             given: bool `[N, k]`: where false, the own output is fed instead of the true frame; None: all true.
+            cell: what is called in place of the cell, such as its compiled form; None: the cell.
 
         Returns:
             `[N, steps, 3, H, W]`, the frames after the inputs, and the state after them.
@@ -228,7 +239,9 @@ class Generator(nn.Module):
                 raise ValueError("the first step needs a true frame")
             else:
                 image = frame
-            frame, cells = self.cell(image, state.first, None if seen is None else seen[:, step], cells, kernels)
+            # Contiguous as the cell's own frames are, so that a compiled cell meets one layout.
+            inputs = image.contiguous(), state.first, None if seen is None else seen[:, step].contiguous()
+            frame, cells = light(cell or self.cell, *inputs, cells, kernels, recompute=self.recompute)
             frames.append(frame)
         return torch.stack(frames, 1), State(state.first, frame, cells, after)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from methods.recompute import light
 from methods.savp.adapter import Savp
 from methods.savp.config import RECIPES, SavpConfig
 from methods.savp.discriminator import VideoDiscriminator, discriminators
@@ -57,15 +58,27 @@ def predictor_losses(
         at_true, at_made = starts[name]
         with torch.no_grad():
             normalised, _ = judge.weights()
-        logits, features = judge(cropped(made, at_made, config.clip_length), normalised)
-        terms[f"{name}_gan"] = least_squares(logits, 1.0)
-        total = total + weight * terms[f"{name}_gan"]
-        if feature_weight:
-            with torch.no_grad():
-                _, expected = judge(cropped(true, at_true, config.clip_length), normalised)
-            terms[f"{name}_features"] = feature_distance(features, expected)
-            total = total + feature_weight * terms[f"{name}_features"]
+        shown = cropped(made, at_made, config.clip_length)
+        wanted = cropped(true, at_true, config.clip_length) if feature_weight else None
+        gan, features = light(_verdict, judge, normalised, shown, wanted, recompute=config.recompute)
+        terms[f"{name}_gan"] = gan
+        total = total + weight * gan
+        if features is not None:
+            terms[f"{name}_features"] = features
+            total = total + feature_weight * features
     return total, terms
+
+
+def _verdict(
+    judge: VideoDiscriminator, weights: list[Tensor], made: Tensor, true: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """How far made clips are from being taken for true, and, where there are true ones, the distance of features."""
+    logits, features = judge(made, weights)
+    if true is None:
+        return least_squares(logits, 1.0), None
+    with torch.no_grad():
+        _, expected = judge(true, weights)
+    return least_squares(logits, 1.0), feature_distance(features, expected)
 
 
 def discriminator_losses(
@@ -88,10 +101,16 @@ def discriminator_losses(
         normalised, estimates[name] = judge.weights()
         true_clips = cropped(frames[:, 1:], at_true, config.clip_length)
         made_clips = cropped(made[name], at_made, config.clip_length)
-        true, fake = judge(torch.cat([true_clips, made_clips]), normalised)[0].chunk(2)
+        both = torch.cat([true_clips, made_clips])
+        true, fake = light(_logits, judge, both, normalised, recompute=config.recompute).chunk(2)
         terms[f"{name}_discriminator"] = least_squares(true, 1.0) + least_squares(fake, 0.0)
         total = total + weight * terms[f"{name}_discriminator"]
     return total, terms, estimates
+
+
+def _logits(judge: VideoDiscriminator, clips: Tensor, weights: list[Tensor]) -> Tensor:
+    logits: Tensor = judge(clips, weights)[0]
+    return logits
 
 
 def _judge(judges: nn.ModuleDict, name: str) -> VideoDiscriminator:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.layers import BatchNorm
+from methods.recompute import light
 from methods.srvp.config import SRVPConfig
 
 SLOPE = 0.2
@@ -112,7 +113,7 @@ class Encoder(nn.Module):
     def __init__(self, config: SRVPConfig) -> None:
         super().__init__()
         f = config.filters
-        self.pools = config.architecture == "vgg"
+        self.pools, self.recompute = config.architecture == "vgg", config.recompute
         if self.pools:
             plan = [(config.channels, f, f), (f, 2 * f, 2 * f), (2 * f, *[4 * f] * 3), (4 * f, *[8 * f] * 3)]
             stages = [[Block(Convolution(*pair, 3, 1, 1)) for pair in pairwise(widths)] for widths in plan]
@@ -126,11 +127,14 @@ class Encoder(nn.Module):
         """Codes, and the features of the stages, the deepest first."""
         features: list[Tensor] = []
         x = _channels_last(frames)
-        for i, stage in enumerate(self.stages):
-            x = stage(functional.max_pool2d(x, 2) if self.pools and i else x)
+        for i in range(len(self.stages)):
+            x = light(self._stage, i, x, recompute=self.recompute)
             features.append(x)
         x = functional.max_pool2d(x, 2) if self.pools else x
         return self.code(x).flatten(1), features[::-1]
+
+    def _stage(self, i: int, x: Tensor) -> Tensor:
+        return cast(Tensor, self.stages[i](functional.max_pool2d(x, 2) if self.pools and i else x))
 
 
 class Decoder(nn.Module):
@@ -143,7 +147,7 @@ class Decoder(nn.Module):
     def __init__(self, config: SRVPConfig, inputs: int) -> None:
         super().__init__()
         f, c = config.filters, config.channels
-        self.upsamples = config.architecture == "vgg"
+        self.upsamples, self.recompute = config.architecture == "vgg", config.recompute
         self.first = Block(Convolution(inputs, 8 * f, 4, 1, 0, transposed=True))
         if self.upsamples:
             plan = [(8 * f, 8 * f, 8 * f, 4 * f), (4 * f, 4 * f, 4 * f, 2 * f), (2 * f, 2 * f, f), (f, f)]
@@ -179,11 +183,14 @@ class Decoder(nn.Module):
             skip_terms: of the B clips, from `skip_terms`.
         """
         x = _channels_last(self.first(vectors[:, :, None, None]))
-        for i, stage in enumerate(self.stages):
-            if self.upsamples:
-                x = functional.interpolate(x, scale_factor=2, mode="nearest")
-            x = stage(x, skip_terms[i] if skip_terms else None)
+        for i in range(len(self.stages)):
+            x = light(self._stage, i, x, skip_terms[i] if skip_terms else None, recompute=self.recompute)
         return x
+
+    def _stage(self, i: int, x: Tensor, skip_term: Tensor | None) -> Tensor:
+        if self.upsamples:
+            x = functional.interpolate(x, scale_factor=2, mode="nearest")
+        return cast(Tensor, self.stages[i](x, skip_term))
 
 
 def _channels_last(x: Tensor) -> Tensor:

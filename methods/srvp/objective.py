@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from methods.interface import Method
-from methods.poking.perceptual import Perceptual, distance
+from methods.perceptual import PerceptualTerm
 from methods.srvp.config import RECIPES, SIZE, SRVPConfig
 from methods.srvp.network import Path, SRVPNetwork, mean_and_std, sampled
 from methods.training import Engine, Recipe, TrainingBatch
@@ -107,30 +107,6 @@ def reconstruct(network: SRVPNetwork, frames: Tensor, draws: Draws) -> Reconstru
     return Reconstruction(decoded, codes, content, first, posteriors, priors, path)
 
 
-class PerceptualTerm:
-    """The perceptual distance of some reconstructed frames from the true ones, which the authors' objective has not.
-
-    It is a mean over pixels and counts as a sum over all frames, pixels and channels, as the other terms do.
-
-    Args:
-        config: with `perceptual_layers` and `perceptual_frames`.
-    """
-
-    def __init__(self, config: SRVPConfig) -> None:
-        self._config = config
-        self._net = Perceptual("vgg16", config.perceptual_layers)
-
-    def __call__(self, batch: TrainingBatch, frames: Tensor, made: Tensor) -> Tensor:
-        """`frames` and `made` are `[B, T, 3, H, W]` in [0, 1]; the frames looked at are drawn from all T."""
-        length, count = frames.shape[1], self._config.perceptual_frames
-        drawn = [torch.randperm(length, generator=g)[:count] for g in batch.generators("perceptual frames")]
-        rows = torch.stack(drawn).to(frames.device, non_blocking=True)
-        clips = torch.arange(len(frames), device=frames.device)[:, None]
-        net = self._net.to(frames.device)
-        shown, truth = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, frames))
-        return distance(net(shown), net.targets(truth), pixels=False) * frames[0].numel()
-
-
 def divergence(q: Tensor, p: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the Gaussian with parameters `q` from that with `p`, element by element."""
     (q_mean, q_std), (p_mean, p_std) = mean_and_std(q), mean_and_std(p)
@@ -187,7 +163,9 @@ class SRVPTraining:
             self.network = SRVPNetwork(config)
         self.networks: dict[str, nn.Module] = {"predictor": self.network}
         self.optimizers: dict[str, Optimizer] = {"srvp": Adam(self.network.parameters(), lr=config.learning_rate)}
-        self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None
+        self._perceptual = (
+            PerceptualTerm(config.perceptual_layers, config.perceptual_frames) if config.perceptual_weight else None
+        )
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """Refuses clips that the configuration does not fit.
@@ -221,7 +199,7 @@ class SRVPTraining:
                 terms = objective(self.config, frames, made)
                 loss, scalars = terms.loss, vars(terms)
                 if self._perceptual is not None:
-                    perceptual = self._perceptual(part, frames, made.frames)
+                    perceptual = self._perceptual(part, made.frames, frames)
                     loss = loss + self.config.perceptual_weight * perceptual
                     scalars = {**scalars, "loss": loss, "perceptual": perceptual}
                 found.append({name: value.detach() for name, value in scalars.items()})

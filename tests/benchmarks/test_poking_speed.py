@@ -14,9 +14,9 @@ from peers.timing import interleaved, report
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from methods.perceptual import Perceptual
 from methods.poking.config import PokingConfig
 from methods.poking.objective import PokingTraining
-from methods.poking.perceptual import Perceptual
 from methods.poking.poke_map import poke_map
 
 pytestmark = pytest.mark.benchmark

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.interface import Poke
+from methods.perceptual import BLOCKS, MEAN, POOL, SPREAD, Net, Perceptual
 from methods.poking.config import PokingConfig
 from methods.poking.objective import PokingTraining
-from methods.poking.perceptual import BLOCKS, MEAN, POOL, SPREAD, Net, Perceptual
 from methods.training import TrainingBatch
 
 CHANNELS = {"vgg19": (64, 64, 128, 128, *[256] * 4, *[512] * 8), "vgg16": (64, 64, 128, 128, *[256] * 3, *[512] * 6)}

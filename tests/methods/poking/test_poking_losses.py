@@ -11,6 +11,7 @@ from peers.poking_released import Features
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.perceptual import BLOCKS, POOL, Net, Perceptual, distance
 from methods.poking.discriminators import SpectralConv3d
 from methods.poking.layers import instance_norm
 from methods.poking.losses import (
@@ -22,7 +23,6 @@ from methods.poking.losses import (
     real_hinge,
     squared_trajectory,
 )
-from methods.poking.perceptual import BLOCKS, POOL, Net, Perceptual, distance
 from methods.poking.supervision import by_time, signed
 
 HORIZON, CLIPS = 3, 2

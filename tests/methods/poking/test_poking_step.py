@@ -10,10 +10,10 @@ from peers.engine import PlainEngine
 from peers.poking_clips import batch, classifier, training
 from peers.poking_released import Features, ReleasedStep
 
-from methods.poking import convolution
+from methods import convolution
+from methods.perceptual import Net
 from methods.poking.discriminators import TemporalDiscriminator
 from methods.poking.objective import PokingTraining
-from methods.poking.perceptual import Net
 from methods.poking.poke_map import poke_map
 from methods.training import TrainingBatch
 

@@ -11,7 +11,7 @@ import torch
 from peers.engine import PlainEngine
 from peers.poking_clips import batch, training
 
-from methods.poking import perceptual
+from methods import perceptual
 from methods.poking.config import PokingConfig
 from methods.poking.objective import PokingTraining
 from methods.poking.recipes import RECIPES

@@ -1,6 +1,6 @@
 """3x3 convolutions of stride 1, which training spends its time in, by the faster of two ways.
 
-`convolve` is `functional.conv2d` with zero padding 1. It takes the transforms of `methods/poking/winograd.py` where
+`convolve` is `functional.conv2d` with zero padding 1. It takes the transforms of `methods/winograd.py` where
 `pays` says so and a gradient for the weight is asked for, and PyTorch's own kernels everywhere else. Predictions keep
 PyTorch's sums, whose rounding error is smaller, unless they call `outputs`. Gradients of gradients are refused where
 the transforms are taken. Transposed convolutions are left to PyTorch: theirs took 81 products in place of 144, and no
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.poking.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
+from methods.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
 from metrics.errors import MethodError
 
 CHANNELS = 128
@@ -99,8 +99,8 @@ def refuse_graph() -> None:
     """Raises MethodError in a backward pass that is to have a graph of its own: here it would get none, silently."""
     if torch.is_grad_enabled():
         raise MethodError(
-            "the fast convolutions of the poking model cannot be differentiated twice: expected backward without "
-            "create_graph, found it; set CHANNELS in methods/poking/convolution.py out of reach for that"
+            "the fast convolutions cannot be differentiated twice: expected backward without "
+            "create_graph, found it; set CHANNELS in methods/convolution.py out of reach for that"
         )
 
 

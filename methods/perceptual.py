@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.poking.convolution import convolve_transformed, pays
-from methods.poking.winograd import transformed
+from methods.convolution import convolve_transformed, pays
+from methods.training import TrainingBatch
 from methods.weights_file import foreign_state
+from methods.winograd import transformed
 from metrics.cache import sha256_of, user_path
 from metrics.errors import MethodError
 from metrics.weight_sources import FOLDER_VARIABLE
@@ -87,6 +88,35 @@ class Perceptual(nn.Module):
     def targets(self, images: Tensor) -> list[Tensor]:
         """As `forward`, without gradient."""
         return self(images)
+
+
+class PerceptualTerm:
+    """The perceptual distance of some predicted frames from the true ones, for objectives that are sums over pixels.
+
+    It is the mean of `distance` over the frames looked at, without the input itself, times the numbers of a clip.
+
+    Args:
+        layers: maps of VGG-16 that are compared, from the first on.
+        frames: frames of each clip that are looked at in a step, drawn anew in each.
+    """
+
+    def __init__(self, layers: int, frames: int) -> None:
+        self._net, self._frames = Perceptual("vgg16", layers), frames
+
+    def __call__(self, batch: TrainingBatch, made: Tensor, truth: Tensor) -> Tensor:
+        """A scalar, the mean over clips.
+
+        Args:
+            batch: of the clips, for the draws.
+            made, truth: `[B, T, 3, H, W]` in [0, 1].
+        """
+        steps = truth.shape[1]
+        drawn = [torch.randperm(steps, generator=one)[: self._frames] for one in batch.generators("perceptual frames")]
+        rows = torch.stack(drawn).to(truth.device, non_blocking=True)
+        clips = torch.arange(len(truth), device=truth.device)[:, None]
+        net = self._net.to(truth.device)
+        shown, wanted = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, truth))
+        return distance(net(shown), net.targets(wanted), pixels=False) * truth[0].numel()
 
 
 def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = True) -> Tensor:

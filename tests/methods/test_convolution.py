@@ -10,9 +10,9 @@ from peers.poking_clips import classifier
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.poking import convolution
-from methods.poking.convolution import convolve, convolve_transformed, pays, transform_weight
-from methods.poking.perceptual import Perceptual
+from methods import convolution
+from methods.convolution import convolve, convolve_transformed, pays, transform_weight
+from methods.perceptual import Perceptual
 from methods.poking.predictor import ConvGRUCell
 from metrics.errors import MethodError
 

@@ -1,0 +1,65 @@
+"""The heavy calls of a roll-out through torch.compile, for adapters with the option `compiled`.
+
+What is compiled are single steps of a recurrence, without a graph, once for each shape and never for a range of
+shapes. Compiling takes from half a minute to minutes, at the first prediction of each shape.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from metrics.errors import MethodError
+
+NOTE = " Its steps were compiled (torch.compile), equal to the plain ones within 1e-5 in float32."
+"""What the notes of a card say besides."""
+
+
+def check_compiler(name: str, device: torch.device) -> None:
+    """Looks for what compiling needs: on a CPU a C++ compiler ($CXX, or the system's), on a GPU a C compiler ($CC).
+
+    Args:
+        name: of the method.
+
+    Raises:
+        MethodError: there is none.
+    """
+    if device.type == "cpu":
+        language, variable, usual = "C++", "CXX", ("clang++" if sys.platform == "darwin" else "g++",)
+    else:
+        language, variable, usual = "C", "CC", ("gcc", "clang", "cc")
+    wanted = (os.environ[variable],) if os.environ.get(variable) else usual
+    if not any(shutil.which(command.split()[0]) for command in wanted):
+        raise MethodError(
+            f"{name}: compiled=true needs a {language} compiler on {device.type}, expected {' or '.join(wanted)} on the "
+            f"path, found none; install one (such as the package g++), name it in ${variable}, or leave compiled out"
+        )
+
+
+def compiled_form(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` compiled as a whole, anew for each shape of its tensors.
+
+    Args:
+        name: of the method.
+
+    Raises:
+        MethodError: from a call, where the function cannot be compiled on this machine.
+    """
+    # With `fullgraph`, what cannot be compiled is an error, and not run as it is without a word.
+    inner = torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=64)
+
+    def call(*inputs: Any) -> Any:
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+        try:
+            return inner(*inputs)
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise MethodError(f"{name}: it cannot be compiled here ({reason}); leave compiled out") from error
+
+    return call
