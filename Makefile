@@ -24,7 +24,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 16))" 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tf tables table1 table2 train report figures heatmap test test-all lint verify benchmark clean
+.PHONY: help setup setup-tf tables table1 table2 table3 train report figures heatmap test test-all lint verify benchmark clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
@@ -46,13 +46,13 @@ setup: $(READY) ## build .venv with everything that the suite needs
 
 setup-tf: $(READY_TF) ## add TensorFlow to .venv, for cross-checks against the original I3D graph
 
-tables: $(READY) ## evaluate the suites and print their tables; make table1, make table2: one of them
+tables: $(READY) ## evaluate the suites and print their tables; make table1, table2, table3: one of them
 	@set -e; for suite in $(if $(DATA),$(DATA_SUITE),$(SUITE)); do \
 	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" $(ARGS); \
 	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(TABLES)"; \
 	done
 
-table1 table2: $(READY)
+table1 table2 table3: $(READY)
 	@$(MAKE) --no-print-directory tables SUITE=$@
 
 train: $(READY) ## train what the suites train, into out/train (hours on a CPU)

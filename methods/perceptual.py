@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.convolution import convolve_transformed, pays
+from methods.recompute import light
 from methods.training import TrainingBatch
 from methods.weights_file import foreign_state
 from methods.winograd import transformed
@@ -90,6 +91,12 @@ class Perceptual(nn.Module):
         return self(images)
 
 
+CARD_NOTE = " A perceptual distance was added to the authors' objective."
+"""What cards of models say that were trained with a `PerceptualTerm`."""
+CARD_TITLE = " + perceptual"
+"""What the titles of these models end with."""
+
+
 class PerceptualTerm:
     """The perceptual distance of some predicted frames from the true ones, for objectives that are sums over pixels.
 
@@ -98,10 +105,11 @@ class PerceptualTerm:
     Args:
         layers: maps of VGG-16 that are compared, from the first on.
         frames: frames of each clip that are looked at in a step, drawn anew in each.
+        recompute: the maps are not kept for the backward pass, but computed again there.
     """
 
-    def __init__(self, layers: int, frames: int) -> None:
-        self._net, self._frames = Perceptual("vgg16", layers), frames
+    def __init__(self, layers: int, frames: int, recompute: bool = False) -> None:
+        self._net, self._frames, self._recompute = Perceptual("vgg16", layers), frames, recompute
 
     def __call__(self, batch: TrainingBatch, made: Tensor, truth: Tensor) -> Tensor:
         """A scalar, the mean over clips.
@@ -116,7 +124,12 @@ class PerceptualTerm:
         clips = torch.arange(len(truth), device=truth.device)[:, None]
         net = self._net.to(truth.device)
         shown, wanted = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, truth))
-        return distance(net(shown), net.targets(wanted), pixels=False) * truth[0].numel()
+        found: Tensor = light(_between, net, shown, wanted, recompute=self._recompute)
+        return found * truth[0].numel()
+
+
+def _between(net: Perceptual, made: Tensor, truth: Tensor) -> Tensor:
+    return distance(net(made), net.targets(truth), pixels=False)
 
 
 def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = True) -> Tensor:

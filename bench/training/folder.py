@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from bench.locks import locked
+from bench.training.plan import Plan, read_plan
+from metrics.cache import atomic_path
 from metrics.errors import TrainingError
 
 
@@ -56,3 +59,29 @@ def writing(what: str, kept: str = "what was trained before is kept") -> Iterato
         raise TrainingError(
             f"{what} cannot be written ({said}); {kept}. {cure} and run the same command again."
         ) from error
+
+
+def store_plan(plan: Plan, out: Path) -> None:
+    """Writes the plan into the folder of its training.
+
+    Raises:
+        TrainingError: the folder holds a training under another plan.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / "plan.json"
+    if target.is_file():
+        before = read_plan(target)
+        if before.identity != plan.identity:
+            different = [
+                f"{section}.{key}: {old.get(key)!r} there, {value!r} here"
+                for section in ("model", "data", "loop", "start")
+                for old, new in [(before.model_dump()[section] or {}, plan.model_dump()[section] or {})]
+                for key, value in new.items()
+                if old.get(key) != value
+            ]
+            raise TrainingError(
+                f"{out} holds a training under another plan ({'; '.join(different) or 'another method'}). "
+                "Give the same settings to go on, or another --out to start anew."
+            )
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(plan.model_dump(mode="json"), indent=1))

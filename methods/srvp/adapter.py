@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from methods.interface import Conditioning, MethodCard
+from methods.perceptual import CARD_NOTE, CARD_TITLE
 from methods.srvp.config import SIZE, SRVPConfig
 from methods.srvp.network import SRVPNetwork, sampled
 from methods.srvp.official import load_official
@@ -74,7 +75,7 @@ class SRVP:
         grey = " Sees the red channel of the context alone and predicts grey frames." if config.channels == 1 else ""
         self.card = MethodCard(
             name=f"srvp-{config.name}",
-            title="SRVP",
+            title="SRVP" + (CARD_TITLE if config.perceptual_weight else ""),
             revision="1",
             stochastic=True,
             paper=PAPER,
@@ -84,7 +85,8 @@ class SRVP:
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             weights=weights,
             notes=f"Latent residual dynamics, {config.architecture.upper()} encoder and decoder "
-            f"{'with' if config.skips else 'without'} skips; sees no poke.{grey}",
+            f"{'with' if config.skips else 'without'} skips; sees no poke.{grey}"
+            f"{CARD_NOTE if config.perceptual_weight else ''}",
         )
 
     def prepare(self, device: torch.device) -> None:

@@ -163,9 +163,8 @@ class SRVPTraining:
             self.network = SRVPNetwork(config)
         self.networks: dict[str, nn.Module] = {"predictor": self.network}
         self.optimizers: dict[str, Optimizer] = {"srvp": Adam(self.network.parameters(), lr=config.learning_rate)}
-        self._perceptual = (
-            PerceptualTerm(config.perceptual_layers, config.perceptual_frames) if config.perceptual_weight else None
-        )
+        compared = config.perceptual_layers, config.perceptual_frames, config.recompute
+        self._perceptual = PerceptualTerm(*compared) if config.perceptual_weight else None
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """Refuses clips that the configuration does not fit.

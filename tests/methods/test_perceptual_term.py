@@ -1,0 +1,90 @@
+"""The perceptual distance that objectives of sums can be given: its scale, its draws, and what it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from methods.ivrnn.objective import IVRNNTraining
+from methods.perceptual import CARD_TITLE, Perceptual, PerceptualTerm, distance
+from methods.srvp.config import SRVPConfig
+from methods.srvp.objective import SRVPTraining
+from methods.training import TrainingBatch
+
+CLIPS, STEPS = 2, 4
+
+
+def clips(seed: int = 0) -> TrainingBatch:
+    frames = torch.rand(CLIPS, 2 + STEPS, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+    return TrainingBatch(frames, 2, ("a", "b"), seed=seed, total=CLIPS)
+
+
+class Step:
+    """What a step asks of the loop."""
+
+    iteration, epoch, steps = 0, 0, 10
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.losses: list[Tensor] = []
+
+    def minimise(self, name: str, losses: Any, max_norm: float | None = None) -> None:
+        for loss in losses:
+            loss.backward()
+            self.losses.append(loss.detach())
+
+
+def test_it_is_the_mean_distance_of_the_frames_times_the_numbers_of_a_clip() -> None:
+    batch = clips()
+    made = clips(seed=1).future
+    net = Perceptual("vgg16", 2)
+    frame = [
+        [float(distance(*(net(2 * v[i : i + 1, t] - 1) for v in (made, batch.future)), pixels=False)) for t in range(4)]
+        for i in range(CLIPS)
+    ]
+    found = float(PerceptualTerm(2, STEPS)(batch, made, batch.future))
+    assert found == pytest.approx(float(torch.tensor(frame).mean()) * STEPS * 3 * 64 * 64, rel=1e-4)
+    # Of two frames a clip, it is the mean over those that the clips draw.
+    drawn = [torch.randperm(STEPS, generator=one)[:2].tolist() for one in batch.generators("perceptual frames")]
+    some = float(torch.tensor([[frame[i][t] for t in drawn[i]] for i in range(CLIPS)]).mean()) * STEPS * 3 * 64 * 64
+    assert float(PerceptualTerm(2, 2)(batch, made, batch.future)) == pytest.approx(some, rel=1e-4)
+
+
+def test_equal_frames_are_at_distance_zero_and_the_truth_gets_no_gradient() -> None:
+    batch = clips()
+    made, truth = batch.future.clone().requires_grad_(), batch.future.clone().requires_grad_()
+    term = PerceptualTerm(1, 1)
+    assert float(term(batch, made, truth).detach()) == 0
+    term(batch, made * 0.9, truth).backward()
+    assert truth.grad is None
+    assert made.grad is not None
+    seen = made.grad.flatten(2).abs().sum(dim=2) > 0
+    assert seen.sum(dim=1).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("training", "beta"), [(IVRNNTraining, "beta"), (SRVPTraining, "beta_z")], ids=["ivrnn", "srvp"]
+)
+def test_a_step_adds_it_to_the_authors_objective(training: Callable[..., Any], beta: str) -> None:
+    losses = []
+    for weight in (0.0, 0.25):
+        config = training.recipes["small"].model.model_copy(update={"perceptual_weight": weight, beta: 0.5})
+        made = training(config, seed=0)
+        step = Step(next(iter(made.optimizers.values())))
+        scalars = made.step([clips()], step)
+        assert float(scalars["loss"]) == pytest.approx(float(step.losses[0]))
+        losses.append((float(scalars["loss"]), float(scalars.get("perceptual", torch.tensor(0.0)))))
+        assert (CARD_TITLE in made.method().card.title) == bool(weight)
+    (plain, none), (whole, term) = losses
+    assert none == 0 < term
+    assert whole - plain == pytest.approx(0.25 * term, rel=1e-3)
+
+
+def test_grey_videos_have_none() -> None:
+    with pytest.raises(ValidationError, match="perceptual_weight is for videos in colour"):
+        SRVPConfig(channels=1, perceptual_weight=0.5)
