@@ -1,7 +1,12 @@
 """The heavy calls of a roll-out through torch.compile, for adapters with the option `compiled`.
 
 What is compiled are single steps of a recurrence, without a graph, once for each shape and never for a range of
-shapes. Compiling takes from half a minute to minutes, at the first prediction of each shape.
+shapes. Compiling takes minutes at the first prediction of each shape.
+
+It is meant for GPUs, where the small calls of a recurrence wait for each other. On a CPU most of the time goes into
+convolutions, which compiling leaves as they are: in a profile of the small recipes, one thread, 84 % of SAVP's, 76 % of
+the poking model's and 63 % of IVRNN's. Hao et al. (84 %, all frames at once) and SRVP (all frames are decoded at once)
+have no such option. `tests/benchmarks/test_compiled_speed.py` measures it.
 """
 
 from __future__ import annotations
@@ -20,6 +25,10 @@ NOTE = " Its steps were compiled (torch.compile), equal to the plain ones within
 """What the notes of a card say besides."""
 
 
+SHAPES: dict[str, Any] = {"isolate_recompiles": True, "recompile_limit": 64}
+"""A compiled function counts its shapes by itself, and takes so many."""
+
+
 def check_compiler(name: str, device: torch.device) -> None:
     """Looks for what compiling needs: on a CPU a C++ compiler ($CXX, or the system's), on a GPU a C compiler ($CC).
 
@@ -29,15 +38,17 @@ def check_compiler(name: str, device: torch.device) -> None:
     Raises:
         MethodError: there is none.
     """
+    usual: tuple[str, ...]
     if device.type == "cpu":
         language, variable, usual = "C++", "CXX", ("clang++" if sys.platform == "darwin" else "g++",)
     else:
         language, variable, usual = "C", "CC", ("gcc", "clang", "cc")
-    wanted = (os.environ[variable],) if os.environ.get(variable) else usual
-    if not any(shutil.which(command.split()[0]) for command in wanted):
+    named = os.environ.get(variable, "").split()[:1]  # options may follow
+    wanted = named or list(usual)
+    if not any(shutil.which(command) for command in wanted):
         raise MethodError(
-            f"{name}: compiled=true needs a {language} compiler on {device.type}, expected {' or '.join(wanted)} on the "
-            f"path, found none; install one (such as the package g++), name it in ${variable}, or leave compiled out"
+            f"{name}: compiled=true needs a {language} compiler on {device.type}, expected {' or '.join(wanted)} on "
+            f"the path, found none; install one (such as g++), name it in ${variable}, or leave compiled out"
         )
 
 
@@ -50,8 +61,8 @@ def compiled_form(name: str, function: Callable[..., Any]) -> Callable[..., Any]
     Raises:
         MethodError: from a call, where the function cannot be compiled on this machine.
     """
-    # With `fullgraph`, what cannot be compiled is an error, and not run as it is without a word.
-    inner = torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=64)
+    # With `fullgraph`, what cannot be compiled, or not for so many shapes, is an error, and not run as it is silently.
+    inner = torch.compile(function, fullgraph=True, dynamic=False, **SHAPES)
 
     def call(*inputs: Any) -> Any:
         from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException

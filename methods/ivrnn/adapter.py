@@ -15,6 +15,7 @@ from methods.ivrnn.config import SIDE, IVRNNConfig, Variant
 from methods.ivrnn.network import ImprovedVRNN
 from methods.ivrnn.official import read_official
 from methods.ivrnn.sampler import SAMPLERS, SampleNoise, Steps, incremental, look, released, show
+from methods.perceptual import CARD_NOTE, CARD_TITLE
 from methods.weights_file import check_one_file, fill, load_weights
 from metrics.cache import sha256_of
 from metrics.errors import MethodError
@@ -57,7 +58,9 @@ class IVRNN:
     ) -> None:
         check_one_file("ivrnn", checkpoint, official)
         if compiled and sampler != "incremental":
-            raise MethodError(f"ivrnn: compiled=true is for sampler=incremental, found {sampler}; leave one of them out")
+            raise MethodError(
+                f"ivrnn: compiled=true is for sampler=incremental, found {sampler}; leave one of them out"
+            )
         if sampler not in SAMPLERS:
             raise MethodError(f"ivrnn: expected a sampler of {', '.join(SAMPLERS)}, found {sampler!r}")
         if checkpoint is not None:
@@ -102,8 +105,8 @@ class IVRNN:
         released = sampler == "released"
         self.card = MethodCard(
             name=f"ivrnn-{config.recipe}{'-released-sampler' if released else ''}",
-            title=TITLES[config.variant],
-            revision="1",
+            title=TITLES[config.variant] + (CARD_TITLE if config.perceptual_weight else ""),
+            revision="1+compiled" if compiled else "1",
             stochastic=True,
             paper=PAPER,
             licence=licence,
@@ -113,6 +116,7 @@ class IVRNN:
             weights=dict(weights),
             notes=f"Sees the last {config.context} context frames. Sampler: {sampler}"
             + (", the authors' procedure: a whole pass for each frame, with fresh noise." if released else ".")
+            + (CARD_NOTE if config.perceptual_weight else "")
             + (" The unused det_init_net of the authors' program is not counted." if config.dense_prior else "")
             + (NOTE if compiled else ""),
         )
@@ -141,7 +145,9 @@ class IVRNN:
             part = context[start : start + clips]
             noise = SampleNoise(generators[start : start + clips], samples, self.network.config.latents, context.device)
             inputs = self.network, part, conditioning.horizon, samples, noise
-            predictions.append(incremental(*inputs, self._steps) if self.sampler == "incremental" else released(*inputs))
+            predictions.append(
+                incremental(*inputs, self._steps) if self.sampler == "incremental" else released(*inputs)
+            )
         return torch.cat(predictions).float().unflatten(0, (len(context), samples))
 
     def _checked(self, conditioning: Conditioning, samples: int) -> Tensor:

@@ -99,7 +99,8 @@ class LatentBranch(nn.Module):
     def features(self, embedding: Tensor, state: State) -> tuple[Tensor, State]:
         """What the head sees of the embeddings, `[B, T, C, H, W]`, and the state after them."""
         projected = self.project_norm(self.project(embedding.flatten(0, 1)))
-        return cast(tuple[Tensor, State], self.lstm(projected.unflatten(0, embedding.shape[:2]), state))
+        found: tuple[Tensor, State] = self.lstm(projected.unflatten(0, embedding.shape[:2]), state)
+        return found
 
     def gaussian(self, features: Tensor, above: Sequence[Tensor]) -> Gaussian:
         """The distribution of this level, given features and the latents above (unused by a branch not dense)."""

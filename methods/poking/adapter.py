@@ -79,7 +79,7 @@ class Poking:
         self.card = MethodCard(
             name=f"poking-{config.recipe}",
             title=f"Poking ({config.recipe})",
-            revision="1",
+            revision="1+compiled" if compiled else "1",
             inputs=frozenset({"context", "poke"}),
             paper=PAPER,
             licence="MIT (the authors' code)",

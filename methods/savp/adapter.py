@@ -37,9 +37,7 @@ class Savp:
         MethodError: not exactly one of them is given, or it cannot be read or does not fit.
     """
 
-    def __init__(
-        self, checkpoint: Path | None = None, official: Path | None = None, compiled: bool = False
-    ) -> None:
+    def __init__(self, checkpoint: Path | None = None, official: Path | None = None, compiled: bool = False) -> None:
         check_one_file("savp", checkpoint, official)
         if checkpoint is not None:
             file = load_weights(checkpoint, "savp")
@@ -69,7 +67,7 @@ class Savp:
         self.card = MethodCard(
             name=f"savp-{config.recipe}",
             title=titles.get(config.variant, "SAVP (deterministic)"),
-            revision="1",
+            revision="1+compiled" if compiled else "1",
             stochastic=config.latent > 0,
             paper=PAPER,
             licence=licence,
