@@ -67,8 +67,13 @@ def hardware(device: str) -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line; of absolute paths the last part alone, since one machine's folders mean nothing elsewhere."""
-    return " ".join([Path(sys.argv[0]).name, *(_ABSOLUTE.sub(_last_part, word) for word in sys.argv[1:])])
+    """The command line; of absolute paths the last part alone, since one machine's folders mean nothing elsewhere.
+
+    `python -m bench.cli`, as torchrun needs it, is "bench".
+    """
+    program = Path(sys.argv[0])
+    name = "bench" if program.parts[-2:] == ("bench", "cli.py") else program.name
+    return " ".join([name, *(_ABSOLUTE.sub(_last_part, word) for word in sys.argv[1:])])
 
 
 def _last_part(found: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from bench.provenance import command
         (["bench", "evaluate", "table1", "--store", "out/records"], "bench evaluate table1 --store out/records"),
         (["/opt/env/bin/bench", "evaluate", "/data/own.toml"], "bench evaluate own.toml"),
         (["bench", "evaluate", "x", "--store=/a/b/records"], "bench evaluate x --store=records"),
+        (["/opt/clone/bench/cli.py", "evaluate", "x"], "bench evaluate x"),
         (["bench", "m:weights=/a/b/m.safetensors,size=64"], "bench m:weights=m.safetensors,size=64"),
         (["bench", "--data", "~/clips/mine"], "bench --data mine"),
         (["bench", "--set", "clips=24", "--video", "/"], "bench --set clips=24 --video /"),
