@@ -72,14 +72,13 @@ class SRVPConfig(BaseModel):
     perceptual_frames: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0)
     decay: float = Field(default=25 / 350, ge=0, le=1)
+    recompute: Recompute = False
 
     @model_validator(mode="after")
     def _perceptual_in_colour(self) -> Self:
         if self.perceptual_weight and self.channels != 3:
             raise ValueError("perceptual_weight is for videos in colour: set channels=3, or leave it out")
         return self
-
-    recompute: Recompute = False
 
 
 _PAPER = SRVPConfig()
