@@ -23,8 +23,8 @@ SMALL_GROUPS, SMALL_BLOCK_GROUPS = 4, 1
 """So that a group has as many channels as with the authors' widths at 64 px: norms of single channels would take from a
 picture what tells its colours."""
 SMALL_BETA = 0.2
-"""For the simulated plants, whose small motions weigh little in sums over pixels: with the authors' 1 the posterior fell
-onto the prior, with 0.03 it carried 3,000 nats a clip, more than the prior could predict."""
+"""For the simulated plants, whose small motions weigh little in sums over pixels: with the authors' 1 the posterior
+fell onto the prior, with 0.03 it carried 3,000 nats a clip, more than the prior could predict."""
 SMALL_PERCEPTUAL = 0.03
 """So that the perceptual distance counts about as much as the error of the pixels: it sharpens what moves within the
 few steps that a CPU can take."""
