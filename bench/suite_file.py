@@ -26,6 +26,7 @@ class SuiteTraining(BaseModel):
         method: name of a trainable method.
         recipe: one of its recipes. The suite gives data, size and horizon.
         set: what else differs from the recipe, as `bench train --set` takes it.
+        seeds: it is trained once with each; rows of several seeds are followed by their spread.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +34,7 @@ class SuiteTraining(BaseModel):
     method: str
     recipe: str
     set: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
 
 
 class Suite(BaseModel):

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.mixing import check_same
 from bench.record import LoadedRecord
+from bench.seed_spread import NOTE, Spread, seed_spreads
 from bench.statistics import FEW_SOURCES, NAN, Interval, jackknife_interval, mean_interval, over_samples
 from bench.table_notes import table_notes
 from bench.text import bold, escaped, fixed, marked, raised
@@ -88,23 +89,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns, a verdict on the differences in each column, and notes."""
+    """Rows of cells under columns, a verdict on the differences in each column, notes, and the spread over seeds."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    spreads: tuple[Spread, ...] = ()
 
     def markdown(self) -> str:
         """GitHub markdown, with title and notes."""
         notes = "".join(f"- {note}\n" for note in self.notes)
-        return f"## {self.title}\n\n{self._grid('github')}\n\n{notes}"
+        seeds = f"{NOTE}\n\n{self.seed_grid('github')}\n\n" if self.spreads else ""
+        return f"## {self.title}\n\n{self._grid('github')}\n\n{seeds}{notes}"
 
     def latex(self) -> str:
         """A LaTeX tabular (booktabs); title and notes stand above it as comments."""
         notes = "".join(f"% {note}\n" for note in (self.title, *self.notes))
-        return f"{notes}{self._grid('latex_raw')}\n"
+        seeds = f"% {NOTE}\n{self.seed_grid('latex_raw')}\n" if self.spreads else ""
+        return f"{notes}{self._grid('latex_raw')}\n{seeds}"
 
     def frame(self) -> pd.DataFrame:
         """One line a number, every digit; "clips" and "sources" are those of the record, "clips_defined" and
@@ -132,9 +136,20 @@ class Table:
             for column, cell, verdict in zip(self.columns, row.cells, self.verdicts, strict=True)
         )
 
-    def _grid(self, style: str) -> str:
-        from tabulate import tabulate
+    def seed_grid(self, style: str) -> str:
+        """The methods that were trained several times: mean and standard deviation of every column."""
+        headers = ["method", "trainings", *(column.header(style) for column in self.columns)]
+        lines = [
+            [
+                escaped(spread.title, style),
+                str(spread.trainings),
+                *(_spread_text(*cell, column, style) for cell, column in zip(spread.cells, self.columns, strict=True)),
+            ]
+            for spread in self.spreads
+        ]
+        return _tabulated(lines, headers, style)
 
+    def _grid(self, style: str) -> str:
         headers = ["method", "given", "N (sources)", *(column.header(style) for column in self.columns)]
         best = [best_row(number, column, self.rows) for number, column in enumerate(self.columns)]
         lines = []
@@ -146,11 +161,7 @@ class Table:
             ]
             count = f"{row.clips} ({row.sources})"
             lines.append([escaped(row.title, style), escaped(row.given, style), count, *texts])
-        grid = tabulate(lines, headers=headers, tablefmt=style, disable_numparse=True)
-        if style == "latex_raw":
-            rules = iter(("\\toprule", "\\midrule", "\\bottomrule"))
-            grid = "\n".join(next(rules) if line == "\\hline" else line for line in grid.splitlines())
-        return grid
+        return _tabulated(lines, headers, style)
 
 
 def build_table(title: str, records: Sequence[LoadedRecord]) -> Table:
@@ -167,7 +178,7 @@ def build_table(title: str, records: Sequence[LoadedRecord]) -> Table:
     rows = tuple(_row(record, columns) for record in records)
     verdicts = tuple(_verdicts(records, columns, rows))
     notes = table_notes(records, columns, rows, verdicts)
-    return Table(f"{title} ({first.data.name})", columns, rows, verdicts, notes)
+    return Table(f"{title} ({first.data.name})", columns, rows, verdicts, notes, seed_spreads(rows))
 
 
 def clip_values(record: LoadedRecord, metric: str) -> np.ndarray:
@@ -251,6 +262,23 @@ def _text(cell: Cell, column: Column, style: str) -> str:
     if np.isnan(cell.interval.low):
         return value
     return f"{value} [{low}, {high}]{marked('few', style) if cell.few else ''}"
+
+
+def _spread_text(mean: float, deviation: float, column: Column, style: str) -> str:
+    if np.isnan(mean):
+        return marked("none", style)
+    digits = DECIMALS.get(column.metric, DEFAULT_DECIMALS)
+    return f"{fixed(mean, digits)} {marked('spread', style)} {fixed(deviation, digits)}"
+
+
+def _tabulated(lines: Sequence[Sequence[str]], headers: Sequence[str], style: str) -> str:
+    from tabulate import tabulate
+
+    grid = tabulate(lines, headers=headers, tablefmt=style, disable_numparse=True)
+    if style == "latex_raw":
+        rules = iter(("\\toprule", "\\midrule", "\\bottomrule"))
+        grid = "\n".join(next(rules) if line == "\\hline" else line for line in grid.splitlines())
+    return grid
 
 
 def best_row(number: int, column: Column, rows: Sequence[Row]) -> int | None:

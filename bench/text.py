@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 _MARKS = {
-    "github": {"up": "↑", "down": "↓", "none": "—", "few": "†"},
-    "latex_raw": {"up": r"$\uparrow$", "down": r"$\downarrow$", "none": "---", "few": r"$^\dagger$"},
+    "github": {"up": "↑", "down": "↓", "none": "—", "few": "†", "spread": "±"},
+    "latex_raw": {
+        "up": r"$\uparrow$",
+        "down": r"$\downarrow$",
+        "none": "---",
+        "few": r"$^\dagger$",
+        "spread": r"$\pm$",
+    },
 }
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -19,7 +25,7 @@ _LATEX = {
 
 
 def marked(mark: str, style: str) -> str:
-    """The sign for "up", "down", "none" (no value) or "few" (an interval from few sources)."""
+    """The sign for "up", "down", "none" (no value), "few" (an interval from few sources) or "spread" (±)."""
     return _MARKS[style][mark]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from methods.interface import MethodCard
 from metrics.cache import atomic_path, sha256_of
 from metrics.errors import MethodError
 from metrics.parsing import CHECKSUM, parse_json, read_json
 from metrics.weights import UNPICKLING_FAULTS
 
 KEY = "pokebench"
+
+SEED_MARK = ", seed "
+"""Before the number of the seed, in the titles of methods that were trained with another one than 0."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class WeightsFile:
             return model(**self.config)
         except ValidationError as error:
             raise MethodError(f"{self.path}: its configuration is not one of {self.method}: {error}") from error
+
+    def titled(self, card: MethodCard) -> MethodCard:
+        """`card` with the seed of the training in its title, unless that is 0: "SRVP, seed 1"."""
+        seed = self.facts.get("seed", 0)
+        return replace(card, title=f"{card.title}{SEED_MARK}{seed}") if seed else card
 
     def fill(self, module: nn.Module) -> None:
         """Copies the tensors into `module`, which must have exactly these.

@@ -19,7 +19,8 @@ from bench.report.collect import SuiteReport
 from bench.report.heatmaps import Picture
 from bench.report.numbers import megabytes, number
 from bench.report.origin import cell_origin
-from bench.tables import Row, best_row
+from bench.seed_spread import NOTE, Spread
+from bench.tables import Row, Table, best_row
 from bench.text import marked
 from metrics.cache import atomic_path
 from metrics.errors import ReportError
@@ -136,6 +137,8 @@ def _suite_view(index: int, suite: SuiteReport) -> dict[str, Any]:
         "columns": table.columns,
         "rows": rows,
         "notes": table.notes,
+        "spreads": [(spread.title, spread.trainings, _spread_texts(table, spread)) for spread in table.spreads],
+        "spread_note": NOTE,
         "sentences": suite.sentences,
         "clips": suite.clips,
         "titles": {name: facts.metrics[name].title for name in suite.metrics},
@@ -148,6 +151,13 @@ def _suite_view(index: int, suite: SuiteReport) -> dict[str, Any]:
         "content": facts.data.content_hash[:12],
         "description": facts.data.description,
     }
+
+
+def _spread_texts(table: Table, spread: Spread) -> list[str]:
+    return [
+        "none" if math.isnan(mean) else f"{number(column.metric, mean)} ± {number(column.metric, deviation)}"
+        for column, (mean, deviation) in zip(table.columns, spread.cells, strict=True)
+    ]
 
 
 def _cell_view(suite: SuiteReport, index: int, row: int, place: int) -> CellView:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.protocol import Protocol
-from bench.suite_file import load_suite
+from bench.suite_file import SuiteTraining, load_suite
 from bench.training.plan import Plan, make_plan
 from methods.training import TRAININGS
 from metrics.errors import TrainingError
 
 TRAINED = Path("out/train")
-"""Where the methods of suites look for what was trained for them: in SUITE/METHOD-RECIPE."""
+"""Where the methods of suites look for what was trained for them: in SUITE/METHOD-RECIPE, or, for a seed N other than
+0, in SUITE/METHOD-RECIPE-seedN."""
 
 
 def chosen_plans(
@@ -55,17 +56,28 @@ def chosen_plans(
         wanted = " ".join(filter(None, (method, recipe))) or "anything"
         known = ", ".join(f"{entry.method} ({entry.recipe})" for entry in found.training) or "nothing"
         raise TrainingError(f"the suite {found.name} does not train {wanted}; it trains: {known}")
-    if len(chosen) > 1 and (out is not None or start is not None):
-        names = ", ".join(f"{entry.method} ({entry.recipe})" for entry in chosen)
-        raise TrainingError(f"--out and --start are for one training, and these are {len(chosen)}: {names}")
+    seeded = [(entry, seed) for entry in chosen for seed in _seeds(entry, pairs)]
+    if len(seeded) > 1 and (out is not None or start is not None):
+        names = ", ".join(f"{entry.method} ({entry.recipe}{_mark(seed)})" for entry, seed in seeded)
+        raise TrainingError(f"--out and --start are for one training, and these are {len(seeded)}: {names}")
     given = _given(found.protocol)
     return [
         (
-            make_plan(entry.method, entry.recipe, (*entry.set, *pairs), data, start, given=given),
-            out or TRAINED / found.name / f"{entry.method}-{entry.recipe}",
+            make_plan(entry.method, entry.recipe, (*entry.set, f"loop.seed={seed}", *pairs), data, start, given=given),
+            out or TRAINED / found.name / f"{entry.method}-{entry.recipe}{_mark(seed)}",
         )
-        for entry in chosen
+        for entry, seed in seeded
     ]
+
+
+def _seeds(entry: SuiteTraining, pairs: Sequence[str]) -> tuple[int, ...]:
+    """Those of the suite; where the user gives one, that alone."""
+    given = [text for key, _, text in (pair.partition("=") for pair in pairs) if key == "loop.seed"]
+    return (int(given[-1]),) if given and given[-1].isdecimal() else entry.seeds
+
+
+def _mark(seed: int) -> str:
+    return f"-seed{seed}" if seed else ""
 
 
 def _given(protocol: Protocol) -> dict[str, Any]:

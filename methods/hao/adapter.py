@@ -34,6 +34,8 @@ class Hao:
         batch_norm: False for an official checkpoint of the KITTI programs.
     """
 
+    card: MethodCard
+
     def __init__(self, checkpoint: Path | None = None, official: Path | None = None, batch_norm: bool = True) -> None:
         check_one_file("hao", checkpoint, official)
         if official is not None:
@@ -47,6 +49,7 @@ class Hao:
             network = HaoNetwork(config.width, config.batch_norm)
             file.fill(network)
             self._set(config, network, {file.path.name: file.sha256}, "")
+            self.card = file.titled(self.card)
 
     @classmethod
     def sharing(cls, config: HaoConfig, network: HaoNetwork) -> Self:

@@ -48,6 +48,8 @@ class IVRNN:
             sampler is to be compiled.
     """
 
+    card: MethodCard
+
     def __init__(
         self,
         checkpoint: Path | None = None,
@@ -82,6 +84,8 @@ class IVRNN:
         network = network.to_empty(device="cpu")
         fill(network, tensors, str(path))
         self._hold(network, sampler, licence, {path.name: sha256}, compiled)
+        if checkpoint is not None:
+            self.card = file.titled(self.card)
 
     @classmethod
     def sharing(cls, network: ImprovedVRNN, sampler: Sampler = "incremental") -> Self:

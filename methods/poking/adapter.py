@@ -40,6 +40,8 @@ class Poking:
         compiled: the steps of the GRUs go through torch.compile, once for each level and number of clips.
     """
 
+    card: MethodCard
+
     def __init__(
         self,
         checkpoint: Path | None = None,
@@ -52,17 +54,17 @@ class Poking:
             if size is not None:
                 raise MethodError("poking: size is for official=FILE; a checkpoint knows its own. Leave it out.")
             found = load_weights(checkpoint, NAME)
-            config, network = found.configured(PokingConfig), None
+            config = found.configured(PokingConfig)
             network = PokingNetwork(config)
             found.fill(network)
-            weights = {checkpoint.name: found.sha256}
+            self._take(network, config, {checkpoint.name: found.sha256}, compiled)
+            self.card = found.titled(self.card)
         else:
             assert official is not None
             config, tensors = read_generator(official, size)
             network = PokingNetwork(config)
             network.load_state_dict(tensors)
-            weights = {official.name: sha256_of(official)}
-        self._take(network, config, weights, compiled)
+            self._take(network, config, {official.name: sha256_of(official)}, compiled)
 
     @classmethod
     def sharing(cls, network: PokingNetwork, config: PokingConfig) -> Poking:

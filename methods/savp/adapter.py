@@ -37,6 +37,8 @@ class Savp:
         MethodError: not exactly one of them is given, or it cannot be read or does not fit.
     """
 
+    card: MethodCard
+
     def __init__(self, checkpoint: Path | None = None, official: Path | None = None, compiled: bool = False) -> None:
         check_one_file("savp", checkpoint, official)
         if checkpoint is not None:
@@ -45,6 +47,7 @@ class Savp:
             _check_variant(config, file.tensors, str(checkpoint))
             self._take(Generator(config), config, {checkpoint.name: file.sha256}, "", compiled)
             file.fill(self._generator)
+            self.card = file.titled(self.card)
         elif official is not None:
             found = read_official(official)
             weights = {path.name: sha256_of(path) for path in found.files}

@@ -41,6 +41,8 @@ class SRVP:
         euler_steps: Euler steps a frame that an official checkpoint was trained with; needed without config.json.
     """
 
+    card: MethodCard
+
     def __init__(
         self, checkpoint: Path | None = None, official: Path | None = None, euler_steps: int | None = None
     ) -> None:
@@ -61,6 +63,7 @@ class SRVP:
             network = SRVPNetwork(config)
             file.fill(network)
             self._set(network, {file.path.name: file.sha256}, "")
+            self.card = file.titled(self.card)
 
     @classmethod
     def sharing(cls, network: SRVPNetwork) -> Self:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from bench.report.heatmaps import heatmap_picture
 from bench.report.media import sheet
 from bench.report.numbers import chance, number
 from bench.report.page import render, write_report
+from bench.seed_spread import Spread
 from bench.tables import clip_values
 from bench.verdicts import set_replicates
 from methods.interface import clip_generator
@@ -89,6 +91,20 @@ def frames_of(one) -> np.ndarray:
 
 
 # What is on the page
+
+
+def test_the_spread_over_seeds_is_shown_where_there_is_one(page):
+    report = page.reports[0]
+    assert "Spread over training seeds" not in page.html
+    cells = [(2.0, 0.25)] * (len(report.table.columns) - 1) + [(float("nan"), float("nan"))]
+    table = replace(report.table, spreads=(Spread("Mine <b>", 3, tuple(cells)),))
+    texts = [text for tag, text in Parsed(render([replace(report, table=table)])).texts if tag in ("th", "td", "p")]
+    assert any(text.startswith("Spread over training seeds") for text in texts)
+    start = texts.index("Mine <b>")
+    assert texts[start + 1] == "3"
+    first = report.table.columns[0].metric
+    assert texts[start + 2] == f"{number(first, 2.0)} ± {number(first, 0.25)}"
+    assert texts[start + 1 + len(cells)] == "none"
 
 
 def test_every_cell_of_every_table_is_there(page, parsed):

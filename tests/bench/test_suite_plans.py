@@ -92,6 +92,22 @@ def test_a_suite_gives_the_data_and_the_user_has_the_last_word() -> None:
     assert other.data.dataset == "taichi"
 
 
+def test_each_seed_is_a_training_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    entry = '[[training]]\nmethod = "hao"\nrecipe = "small-64"\nseeds = [0, 2]\n'
+    file.write_text(f'base = "control"\n{entry}')
+    found = chosen_plans(str(file))
+    assert [plan.loop.seed for plan, _ in found] == [0, 2]
+    assert [folder for _, folder in found] == [TRAINED / "mine/hao-small-64", TRAINED / "mine/hao-small-64-seed2"]
+    [(alone, folder)] = chosen_plans(str(file), pairs=["loop.seed=2"])  # one of them, on a machine of its own
+    assert (alone, folder) == found[1]
+    with pytest.raises(TrainingError, match=r"are 2: hao \(small-64\), hao \(small-64-seed2\)"):
+        chosen_plans(str(file), out=tmp_path)
+    file.write_text(f'base = "control"\n{entry.replace("[0, 2]", "[]")}')
+    with pytest.raises(ProtocolError, match="seeds"):
+        chosen_plans(str(file))
+
+
 def test_without_a_suite_the_recipe_says_all(tmp_path: Path) -> None:
     [(plan, folder)] = chosen_plans(None, "hao", "small-64", out=tmp_path)
     assert (plan.method, plan.recipe, folder) == ("hao", "small-64", tmp_path)

@@ -1,4 +1,5 @@
 import io
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,26 @@ def test_a_refused_metric_shows_its_reason(tmp_path):
     text = build_table("T", records).markdown()
     assert "—" in text
     assert "needs 9 frames, the protocol has 8" in text
+
+
+def test_trainings_of_several_seeds_are_followed_by_their_spread(records):
+    titles = ["Method", "Method, seed 1", "Other, seed 1", "Method, seed 2"]
+    named = [
+        LoadedRecord(
+            r.facts.model_copy(update={"method": r.facts.method.model_copy(update={"title": title})}), r.arrays
+        )
+        for r, title in zip(records, titles, strict=True)
+    ]
+    table = build_table("T", named)
+    [spread] = table.spreads
+    assert (spread.title, spread.trainings) == ("Method", 3)
+    number = next(n for n, c in enumerate(table.columns) if (c.metric, c.reduction) == ("ssim", "mean of 3"))
+    values = [statistics.fmean(r.rows().ssim) for r in (*records[:2], records[3])]
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    assert spread.cells[number] == pytest.approx((mean, deviation))
+    text = table.markdown()
+    assert cells(text[text.index("Spread over training seeds") :], "Method")[1] == "3"
+    assert f"{mean:.3f} ± {deviation:.3f}" in text
+    assert rf"{mean:.3f} $\pm$ {deviation:.3f}" in table.latex()
+    assert build_table("T", named[:1]).spreads == ()
+    assert "Spread" not in build_table("T", records[:2]).markdown()

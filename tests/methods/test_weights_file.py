@@ -10,6 +10,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 
+from methods.hao.adapter import Hao
+from methods.hao.config import HaoConfig
+from methods.hao.network import HaoNetwork
+from methods.interface import MethodCard
 from methods.weights_file import fill, foreign_state, halved, load_weights, save_weights
 from metrics.errors import MethodError
 
@@ -31,6 +35,17 @@ def test_round_trip(tmp_path: Path) -> None:
     found.fill(other)
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in module.state_dict().items())
     assert other.num_batches_tracked.dtype == torch.int64
+
+
+def test_the_title_names_every_seed_but_0(tmp_path: Path) -> None:
+    card = MethodCard(name="one", title="One", revision="1")
+    for facts, title in (({}, "One"), ({"seed": 0}, "One"), ({"seed": 12}, "One, seed 12")):
+        save_weights(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, "one", Config(), facts)
+        assert load_weights(tmp_path / "a.safetensors", "one").titled(card).title == title
+    config = HaoConfig(width=4)
+    state = HaoNetwork(config.width, config.batch_norm).state_dict()
+    save_weights(tmp_path / "hao.safetensors", state, "hao", config, {"seed": 3})
+    assert Hao(checkpoint=tmp_path / "hao.safetensors").card.title == "Hao et al., seed 3"
 
 
 def test_halved_keeps_everything_but_precision(tmp_path: Path) -> None:
