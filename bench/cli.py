@@ -257,6 +257,18 @@ def weights(
 
 
 @app.command()
+def cards(
+    folder: Annotated[Path, typer.Argument(help="Folder of checkpoints with their cards.")] = Path(
+        "results/checkpoints"
+    ),
+) -> None:
+    """Print what the trainings of published checkpoints cost: steps, clips, hours, hardware."""
+    from bench.checkpoint_table import budgets_markdown
+
+    typer.echo(budgets_markdown(folder))
+
+
+@app.command()
 def suites() -> None:
     """List the suites: what each evaluates, on what data, and what it trains."""
     from bench.suite_file import load_suite, suite_names

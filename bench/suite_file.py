@@ -27,6 +27,7 @@ class SuiteTraining(BaseModel):
         recipe: one of its recipes. The suite gives data, size and horizon.
         set: what else differs from the recipe, as `bench train --set` takes it.
         seeds: it is trained once with each; rows of several seeds are followed by their spread.
+        start: weights file that it begins from; None: anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class SuiteTraining(BaseModel):
     recipe: str
     set: tuple[str, ...] = ()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
+    start: str | None = None
 
 
 class Suite(BaseModel):
@@ -85,9 +87,15 @@ def load_suite(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
     except TypeError as error:
         raise ProtocolError(f"suite {name_or_path}: {error}") from error
     methods = [spec.replace("{suite}", name) for spec in suite.methods]
+    training = suite.training
     if name_or_path in suite_names():
         methods = [spec.replace(f"={PUBLISHED}", f"={ROOT / PUBLISHED}/") for spec in methods]
-    return suite.model_copy(update={"methods": tuple(methods)})
+        training = tuple(entry.model_copy(update={"start": _published(entry.start)}) for entry in training)
+    return suite.model_copy(update={"methods": tuple(methods), "training": training})
+
+
+def _published(file: str | None) -> str | None:
+    return str(ROOT / file) if file is not None and file.startswith(PUBLISHED) else file
 
 
 def _read(name_or_path: str, above: tuple[str, ...]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.checkpoint_table import budgets_markdown
 from bench.store import Store
 from bench.suite_file import load_suite, suite_names
 from bench.verify_results import Settings, verify_results
@@ -34,7 +35,7 @@ def test_cells_are_computed_again_on_this_machine():
 def test_a_committed_table_has_a_record_for_each_method_of_its_suite(records, name):
     suite = load_suite(name)
     found = [record for record in records if record.facts.protocol == suite.protocol]
-    assert len({record.facts.method.name for record in found}) == len(found) == len(suite.methods)
+    assert len({record.facts.method.title for record in found}) == len(found) == len(suite.methods)
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -43,6 +44,11 @@ def test_the_checkpoints_that_a_suite_names_are_there(name):
     files = [path for path in files if path.suffix]
     assert all(path.parent == RESULTS / "checkpoints" and path.is_file() for path in files)
     assert all(path.with_suffix(".json").is_file() and path.stat().st_size < 8e6 for path in files)
+
+
+def test_the_budgets_of_the_checkpoints_are_those_of_their_cards():
+    text = (RESULTS / "checkpoints" / "README.md").read_text(encoding="utf-8")
+    assert budgets_markdown(RESULTS / "checkpoints") in text
 
 
 def test_every_record_says_where_it_comes_from(records):

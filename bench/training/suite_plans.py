@@ -63,7 +63,14 @@ def chosen_plans(
     given = _given(found.protocol)
     return [
         (
-            make_plan(entry.method, entry.recipe, (*entry.set, f"loop.seed={seed}", *pairs), data, start, given=given),
+            make_plan(
+                entry.method,
+                entry.recipe,
+                (*entry.set, f"loop.seed={seed}", *pairs),
+                data,
+                start or entry.start,
+                given=given,
+            ),
             out or TRAINED / found.name / f"{entry.method}-{entry.recipe}{_mark(seed)}",
         )
         for entry, seed in seeded

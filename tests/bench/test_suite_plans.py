@@ -14,7 +14,7 @@ from bench.data.registry import prepare_dataset
 from bench.evaluate import evaluate
 from bench.store import Store
 from bench.suite import open_protocol_data
-from bench.suite_file import load_suite, suite_names
+from bench.suite_file import ROOT, load_suite, suite_names
 from bench.train import FINAL, make_fabric, train
 from bench.training.suite_plans import TRAINED, chosen_plans
 from methods.registry import build_method
@@ -103,6 +103,9 @@ def test_each_seed_is_a_training_of_its_own(tmp_path: Path) -> None:
     assert (alone, folder) == found[1]
     with pytest.raises(TrainingError, match=r"are 2: hao \(small-64\), hao \(small-64-seed2\)"):
         chosen_plans(str(file), out=tmp_path)
+    weights = ROOT / "results/checkpoints/hao-small-64.safetensors"
+    file.write_text(f'base = "control"\n{entry}start = "{weights}"')
+    assert all(plan.start is not None and plan.start.path == str(weights) for plan, _ in chosen_plans(str(file)))
     file.write_text(f'base = "control"\n{entry.replace("[0, 2]", "[]")}')
     with pytest.raises(ProtocolError, match="seeds"):
         chosen_plans(str(file))
