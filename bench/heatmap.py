@@ -28,6 +28,7 @@ from metrics.correlation import (
     variance_map,
 )
 from metrics.errors import DataError, MethodError
+from metrics.features.exact import exact_float32
 
 Lengths = Literal["random", "fixed"]
 LONGEST = 1 / 5
@@ -221,15 +222,16 @@ def _conditioning(
 def _last_frames(
     method: Method, image: Tensor, place: tuple[float, float], displacement: Tensor, settings: Settings, clip_id: str
 ) -> Tensor:
-    """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]."""
-    if isinstance(method, AnswersManyPokes):
-        poke = Poke(image.new_tensor(place).expand(len(displacement), 2), displacement.to(image))
-        return method.rollout_pokes(image, poke, settings.horizon, frames=[settings.horizon])[:, -1]
-    frames = []
-    for some in displacement.split(settings.batch):
-        shown = _conditioning(image, place, some, settings, clip_id)
-        frames.append(method.predict(shown, 1, settings.seed)[:, 0, -1])
-    return torch.cat(frames)
+    """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]; in full float32, as in an evaluation."""
+    with exact_float32(image.device):
+        if isinstance(method, AnswersManyPokes):
+            poke = Poke(image.new_tensor(place).expand(len(displacement), 2), displacement.to(image))
+            return method.rollout_pokes(image, poke, settings.horizon, frames=[settings.horizon])[:, -1]
+        frames = []
+        for some in displacement.split(settings.batch):
+            shown = _conditioning(image, place, some, settings, clip_id)
+            frames.append(method.predict(shown, 1, settings.seed)[:, 0, -1])
+        return torch.cat(frames)
 
 
 def part_scores(found: Heatmap, parts: Tensor, counted: Tensor | None = None) -> dict[str, float]:

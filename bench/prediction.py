@@ -18,6 +18,7 @@ from bench.scoring import check_prediction
 from bench.tracks import tracks_of
 from methods.interface import Clip, Conditioning, Method, TruthMethod
 from metrics.errors import DataError, MethodError
+from metrics.features.exact import exact_float32
 
 AnyMethod = Method | TruthMethod
 
@@ -59,16 +60,18 @@ def condition(
     return shown.to(device), target
 
 
-@torch.no_grad()
 def predict(method: AnyMethod, conditioning: Conditioning, truth: Tensor, samples: int, seed: int) -> Tensor:
     """One checked prediction, float32 `[B, S, T, 3, H, W]`; `truth` goes to reference methods alone.
+
+    The method computes in full float32, so that a GPU and a CPU give the same numbers to rounding: without TF32 and
+    autocast, unless it asks for them itself.
 
     Raises:
         MethodError: the method raised an exception, or returned something that cannot be scored.
         RuntimeError, MemoryError: memory ran out; see `bench.memory.out_of_memory`.
     """
     count = samples if method.card.stochastic else 1
-    with Reported(partial(_raised, method, conditioning.clip_ids)):
+    with exact_float32(conditioning.context.device), Reported(partial(_raised, method, conditioning.clip_ids)):
         if "truth" in method.card.inputs:
             found = cast(TruthMethod, method).predict_from_truth(conditioning, truth, count, seed)
         else:

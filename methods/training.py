@@ -123,7 +123,7 @@ class Recipe:
 
     Attributes:
         model: networks, objective and optimisers; of the training's `Config`.
-        data, loop: settings of the loop that differ from its defaults (see `bench/plan.py`).
+        data, loop: settings of the loop that differ from its defaults (see `bench/training/plan.py`).
         summary: one line for listings.
     """
 

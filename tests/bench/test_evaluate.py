@@ -354,6 +354,31 @@ def test_missing_predictions_are_found_before_any_work(tmp_path, discs, protocol
     assert before.calls == 0
 
 
+class Watchful(Convolved):
+    """Notes under which arithmetic it is asked to predict."""
+
+    def predict(self, conditioning, samples, seed):
+        convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+        self.seen = (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+        self.seen += (convolutions.fp32_precision, products.fp32_precision)
+        with torch.autocast("cpu", torch.bfloat16):  # its own choice stands
+            self.own = torch.is_autocast_enabled("cpu")
+        return super().predict(conditioning, samples, seed)
+
+
+def test_predictions_are_made_in_full_float32_whatever_the_user_has_set(tmp_path, discs, protocol):
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            run(tmp_path, discs, protocol, method := Watchful())
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+    assert method.seen == (False, False, "ieee", "ieee")
+    assert method.own
+
+
 class Follows(Convolved):
     """Answers a poke by brightening the poked pixel in proportion to its length, so that a test can see it."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peers.untrained import NARROWER, TRAINED, untrained_method
 
 from bench.check import data_source
 from bench.prediction import condition
@@ -17,24 +18,13 @@ from methods.conformance.base import Result
 from methods.conformance.clips import generated_clips
 from methods.interface import Clip
 from methods.registry import METHODS, build_method
-from methods.training import TRAININGS
-from methods.weights_file import save_weights
 
-TRAINED = sorted(TRAININGS)
 WEIGHTLESS = [name for name in METHODS if name not in {*TRAINED, "oracle", "predictions"}]
 ALL = {
     *("card", "prepare", "shape", "type", "finite values", "range", "more context", "samples", "inputs kept"),
     *("same seed", "batch size", "order of clips", "random state", "threads", "processes"),
 }
 """Items that apply to every method."""
-NARROWER = {
-    "poking": {"width": 32, "min_side": 32},
-    "ivrnn": {"widths": (16, 16, 16, 16, 16, 32)},
-    "hao": {"width": 4},
-    "savp": {"generator_width": 6, "encoder_width": 8},
-    "srvp": {"filters": 8},
-}
-"""What is smaller here than in the small recipe of a training."""
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +32,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The spec of a trained method with the weights that its training begins with."""
     folder = tmp_path_factory.mktemp("weights")
 
-    def made(name: str) -> str:
-        path = folder / f"{name}.safetensors"
-        training = TRAININGS.get(name)
-        names = [key for key, recipe in training.recipes.items() if recipe.data.get("size", 64) == 64]
-        recipe = training.recipes[next(key for key in names if key.startswith("small"))]
-        config = type(recipe.model)(**{**recipe.model.model_dump(), **NARROWER.get(name, {})})
-        save_weights(path, training(config, seed=1).networks["predictor"].state_dict(), name, config)
-        return f"{name}:checkpoint={path}"
-
-    return made
+    return lambda name: untrained_method(name, folder)
 
 
 def conforms(spec: str, **options) -> dict[str, Result]:

@@ -114,7 +114,7 @@ class Features:
         self.tensors = leaves({key: value for key, value in tensors.items() if key.startswith("features.")})
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        spread, mean = (torch.tensor(v, dtype=x.dtype).view(1, 3, 1, 1) for v in (SPREAD, MEAN))
+        spread, mean = (torch.tensor(v, dtype=x.dtype, device=x.device).view(1, 3, 1, 1) for v in (SPREAD, MEAN))
         x = ((x + 1) / 2 - mean) / spread
         found = [x]
         for index in range(POOLS[self.net][-1] + 1):

@@ -41,12 +41,14 @@ def report(
     unit: str,
     work: Callable[[], object] | None = None,
     device: str = "cpu",
+    type: torch.dtype = torch.float32,
 ) -> dict[str, float]:
     """Prints, keeps in REPORTED and returns what one turn of "ours" and "peer" took for `count` units, and the ratios.
 
     Args:
         work: a program in its plain form, such as the peer: the arithmetic of its convolutions and matrix products,
             over our time, is given as a share of the peak. Shorter algorithms of ours can exceed what they replace.
+        type: of the numbers that "ours" multiplies, for the peak.
     """
     ours, peer = times["ours"], times["peer"]
     figures = {
@@ -57,7 +59,7 @@ def report(
         "threads": torch.get_num_threads(),
     }
     if work is not None:
-        figures["share_of_peak"] = operations(work) / ours.wall / peak(device, torch.get_num_threads())
+        figures["share_of_peak"] = operations(work) / ours.wall / peak(device, torch.get_num_threads(), type)
     return reported(title, figures)
 
 
@@ -78,14 +80,19 @@ def operations(work: Callable[[], object]) -> float:
 
 
 @cache
-def peak(device: str, threads: int) -> float:
-    """Measured peak, operations per second: a float32 product of two 2048 x 2048 matrices, the best of ten.
+def peak(device: str, threads: int, type: torch.dtype = torch.float32) -> float:
+    """Measured peak, operations per second: a product of two square matrices of `type`, the best of ten.
+
+    The matrices are 2048 x 2048 on a CPU and 8192 x 8192 on a GPU, which smaller ones do not keep busy.
 
     Args:
         threads: in force; each number of them has its own peak.
     """
-    side = 2048
-    left, right = (torch.rand(side, side, device=device) for _ in range(2))
+    side = 2048 if device == "cpu" else 8192
+    left, right = (torch.rand(side, side, device=device, dtype=type) for _ in range(2))
+    left @ right  # kernels are chosen
+    if device != "cpu":
+        torch.cuda.synchronize()
     best = float("inf")
     for _ in range(10):
         started = time.perf_counter()

@@ -1,0 +1,198 @@
+"""A GPU gives the numbers of the CPU: predictions, training steps, evaluations, resumed trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Convolved, DriftingDiscs
+from peers.tiny_training import TinyTraining
+from peers.untrained import TRAINED, narrow_config, untrained_method
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bench.evaluate import evaluate
+from bench.flow import DEFAULT
+from bench.prediction import predict
+from bench.protocol import Protocol
+from bench.store import Store
+from bench.train import make_fabric, train
+from bench.training.engine import FabricEngine
+from bench.training.feed import TrainingData
+from bench.training.plan import make_plan
+from methods.conformance.clips import generated_clips, shown
+from methods.interface import Poke
+from methods.registry import build_method
+from methods.training import TRAININGS, TrainingBatch
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+PIXELS = 1e-4
+"""Absolute, of predictions in [0, 1] in full float32."""
+LOSSES, HALF = 1e-3, 0.05
+"""Relative, of the losses of a first step: in float32, and in bfloat16."""
+ROWS = 1e-4
+"""Of metrics, absolute; a thousand times that for PSNR in dB."""
+SIDE, CONTEXT, HORIZON, CLIPS = 64, 2, 10, 2
+
+
+@pytest.fixture
+def full_float32() -> Iterator[None]:
+    """Convolutions and products without TF32, in trainings too."""
+    switches: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
+    yield
+    for switch, precision in zip(switches, before, strict=True):
+        switch.fp32_precision = precision
+
+
+def batch(device: torch.device) -> TrainingBatch:
+    """Noise with pokes, flow and tracks; the same on every device."""
+    generator = torch.Generator().manual_seed(2)
+    frames = torch.rand(CLIPS, CONTEXT + HORIZON, 3, SIDE, SIDE, generator=generator)
+    location = torch.full((CLIPS, 2), 30.0, device=device)
+    tracks = 60 * torch.rand(CLIPS, 5, HORIZON + 1, 2, generator=generator)
+    return TrainingBatch(
+        frames.to(device),
+        CONTEXT,
+        tuple(f"clip-{row}" for row in range(CLIPS)),
+        seed=3,
+        poke=Poke(location, torch.full_like(location, 5.0)),
+        flow=torch.full((CLIPS, 2, SIDE, SIDE), 5.0, device=device),
+        tracks=tracks.to(device),
+        total=CLIPS,
+    )
+
+
+class Stepper:
+    """One training of a narrow network on one device."""
+
+    def __init__(self, name: str, device: torch.device, precision: str = "fp32") -> None:
+        kind: Any = TRAININGS.get(name)
+        self.training = kind(narrow_config(name), seed=0)
+        self.fabric = make_fabric(precision, device.type)
+        for network in self.training.networks.values():
+            network.to(device)
+        self.engine = FabricEngine(self.fabric, self.training.optimizers, steps=100)
+        self.batch = batch(device)
+
+    def step(self) -> dict[str, Tensor]:
+        with self.fabric.autocast():
+            found: dict[str, Tensor] = self.training.step([self.batch], self.engine)
+        self.engine.iteration += 1
+        return found
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_predictions_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
+    spec = untrained_method(name, tmp_path)
+    given = shown(generated_clips(SIDE, CONTEXT, HORIZON), CONTEXT)
+    found = []
+    for device in (CPU, GPU):
+        method = build_method(spec)
+        method.prepare(device)
+        found.append(predict(method, given.conditioning.to(device), given.truth.to(device), 2, 0).cpu())
+    assert found[0].std() > 0
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=PIXELS)
+
+
+@pytest.mark.usefixtures("full_float32")
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_first_step_has_the_losses_of_the_cpu(name: str) -> None:
+    wanted, found, half = (Stepper(name, *where).step() for where in ((CPU,), (GPU,), (GPU, "bf16")))
+    for key, value in wanted.items():
+        largest = max(abs(float(value)), 1e-3)
+        assert float(found[key]) == pytest.approx(float(value), abs=LOSSES * largest), key
+        assert bool(half[key].isfinite()), key
+    total = "loss" if "loss" in wanted else next(iter(wanted))
+    assert float(half[total]) == pytest.approx(float(wanted[total]), rel=HALF)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_never_waits_for_the_device(name: str) -> None:
+    stepper = Stepper(name, GPU, "bf16")
+    for _ in range(2):  # memory is reserved and kernels are chosen
+        stepper.step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        stepper.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_an_evaluation_has_the_rows_of_the_cpu(tmp_path: Path) -> None:
+    data = DriftingDiscs(20, size=SIDE)
+    metrics = ("fvd", "kvd", "lpips_alex", "lpips_vgg", "psnr", "ssim")
+    protocol = Protocol(dataset="discs", size=SIDE, metrics=metrics, flow=DEFAULT, poke={}, tracker="dis")
+    specs = ("copy-last-frame", "noisy-truth", untrained_method("poking", tmp_path), untrained_method("srvp", tmp_path))
+    made = []
+    for device in ("cpu", "cuda"):
+        store = Store(tmp_path / device)
+        made.append(evaluate([build_method(spec) for spec in specs], data, protocol, store, device=device))
+    for wanted, found in zip(*made, strict=True):
+        for metric in metrics[2:]:
+            tolerance = 1000 * ROWS if metric == "psnr" else ROWS
+            found_rows, wanted_rows = found.frame_values(metric), wanted.frame_values(metric)
+            np.testing.assert_allclose(found_rows, wanted_rows, rtol=0, atol=tolerance, err_msg=metric)
+        for metric in metrics[:2]:
+            values = [record.facts.set_results[metric].value for record in (found, wanted)]
+            assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-3), metric
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", TinyTraining)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    fixed = [f"data.flow={DEFAULT}", "loop.validate_every=0", "loop.checkpoint_every=5"]
+    data = TrainingData(DriftingDiscs(18, length=11), DriftingDiscs(6, length=11, name="held-out"))
+
+    def stopping(done: int, _: int, __: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    def run(folder: str, report: Any = None) -> dict[str, Tensor]:
+        plan = make_plan("tiny", None, [*fixed, "loop.log_every=5"])
+        trained = train(plan, tmp_path / folder, data=data, fabric=make_fabric("fp32", "cuda"), report=report)
+        return load_file(trained.model)
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", stopping)
+    for key, value in run("parts").items():
+        torch.testing.assert_close(value, whole[key], rtol=1e-4, atol=1e-5)
+
+
+class Hungry(Convolved):
+    """Takes a third of the memory of the device for each clip of a batch."""
+
+    def prepare(self, device: torch.device) -> None:
+        super().prepare(device)
+        self.weight = self.weight.to(device)
+        self.share = torch.cuda.get_device_properties(device).total_memory // 3
+        self.sizes: list[int] = []
+
+    def predict(self, conditioning: Any, samples: int, seed: int) -> Tensor:
+        held = [torch.empty(self.share, dtype=torch.uint8, device="cuda") for _ in conditioning.clip_ids]
+        self.sizes.append(len(held))
+        self.calls += 1
+        x0 = torch.nn.functional.conv2d(conditioning.x0, self.weight, padding=2)
+        return x0[:, None, None].expand(-1, samples, conditioning.horizon, -1, -1, -1).clamp(0, 1)
+
+
+def test_what_does_not_fit_is_computed_in_smaller_batches(tmp_path: Path) -> None:
+    data, protocol = DriftingDiscs(9), Protocol(dataset="discs", size=32, metrics=("psnr",))
+    method = Hungry()
+    [record] = evaluate([method], data, protocol, Store(tmp_path), device="cuda", batch_size=8)
+    assert len(record.facts.clip_ids) == 9
+    assert max(method.sizes) <= 2
