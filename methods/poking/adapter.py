@@ -94,6 +94,7 @@ class Poking:
                 if config.poke_encoder == "plus"
                 else "Its poke encoder hardly sees the length of pokes; a poke of length zero gives phi = 0."
             )
+            + (f" Its update gates begin {config.hold:g} lower than the authors'." if config.hold else "")
             + (NOTE if compiled else ""),
         )
 

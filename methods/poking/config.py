@@ -33,6 +33,9 @@ class NetworkConfig(BaseModel):
         phi_frames: n, the number of the frame that reaches the target; None: the horizon.
         poke_norm: the "impulse" reading of a poke: displacements are divided by this, the largest norm of the
             flow of a data set in px, so that they name no target; None: they stay in px.
+        hold: subtracted from what the update gates of all cells take the sigmoid of. At 4, say, an untrained state
+            changes by a fiftieth in a step, and training begins near the still image instead of far from it. The
+            authors' is 0; in their checkpoints it is part of the bias.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +51,7 @@ class NetworkConfig(BaseModel):
     phi: Literal["constant", "first", "linear", "step"] = "constant"
     phi_frames: int | None = Field(None, ge=1)
     poke_norm: float | None = Field(None, gt=0)
+    hold: float = Field(0.0, ge=0)
 
     @property
     def stages(self) -> int:

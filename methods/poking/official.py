@@ -85,7 +85,7 @@ def load_discriminator(path: Path, kind: Literal["patch", "temporal"], horizon: 
 
 
 def write_checkpoint(path: Path, network: nn.Module, optimizers: Mapping[str, Any] | None = None) -> None:
-    """Writes a network as the authors' program reads it.
+    """Writes a network as the authors' program reads it; a generator's `hold` goes into its biases.
 
     Args:
         network: the generator, official poke encoder and all levels, or a discriminator.
@@ -104,6 +104,9 @@ def write_checkpoint(path: Path, network: nn.Module, optimizers: Mapping[str, An
             "program has no such network"
         )
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if isinstance(config, NetworkConfig) and config.hold:
+        for key in (key for key in state if key.endswith(".update_gate.bias")):
+            state[key] = state[key] - config.hold
     with atomic_path(path) as temporary:
         torch.save({"model": state, **(optimizers or {})}, temporary)
 

@@ -31,14 +31,14 @@ class Convolutions(NamedTuple):
 class ConvGRUCell(nn.Module):
     """One level: h' = (1 - z) h + z c, with 3x3 convolutions over [input, state] and zero padding.
 
-    z = sigmoid(update_gate[u, h]), r = sigmoid(reset_gate[u, h]), c = tanh(out_gate[u, r h]). A convolution of two
-    inputs is the sum of one of each, so the shares of u for all steps are computed together by `drive`, and a
+    z = sigmoid(update_gate[u, h] - hold), r = sigmoid(reset_gate[u, h]), c = tanh(out_gate[u, r h]). A convolution
+    of two inputs is the sum of one of each, so the shares of u for all steps are computed together by `drive`, and a
     step computes those of h alone, z and r in one convolution.
     """
 
-    def __init__(self, inputs: int, channels: int, upsampled: bool = False) -> None:
+    def __init__(self, inputs: int, channels: int, upsampled: bool = False, hold: float = 0.0) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs, self.hold = inputs, hold
         self.reset_gate, self.update_gate, self.out_gate = (
             nn.Conv2d(inputs + channels, channels, 3, padding=1) for _ in range(3)
         )
@@ -82,8 +82,8 @@ class ConvGRUCell(nn.Module):
 
     def biases(self) -> Tensor:
         """Those of z, r and c, `[3 channels]`."""
-        biases = (self.update_gate.bias, self.reset_gate.bias, self.out_gate.bias)
-        return torch.cat([cast(Tensor, bias) for bias in biases])
+        update, *others = (cast(Tensor, g.bias) for g in (self.update_gate, self.reset_gate, self.out_gate))
+        return torch.cat([update - self.hold if self.hold else update, *others])
 
     def forward(
         self,
@@ -144,11 +144,12 @@ class Predictor(nn.Module):
         super().__init__()
         self.bottleneck_only = config.predictor == "rnn"
         if self.bottleneck_only:
-            cells = [ConvGRUCell(config.width, config.width) for _ in range(config.rnn_cells)]
+            cells = [ConvGRUCell(config.width, config.width, hold=config.hold) for _ in range(config.rnn_cells)]
         else:
             channels = [config.width, *(shape[0] for shape in config.state_shapes)]
             cells = [
-                ConvGRUCell(low, high, upsampled=level >= 2) for level, (low, high) in enumerate(pairwise(channels))
+                ConvGRUCell(low, high, upsampled=level >= 2, hold=config.hold)
+                for level, (low, high) in enumerate(pairwise(channels))
             ]
         self.cells = nn.ModuleList(cells)
 

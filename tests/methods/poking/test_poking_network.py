@@ -250,3 +250,11 @@ def test_channels_last_changes_nothing_but_rounding() -> None:
 def test_configurations_that_fit_nothing(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         NetworkConfig(**values)
+
+
+def test_a_held_state_hardly_changes() -> None:
+    network = filled(PokingNetwork(NetworkConfig(**SMALL, hold=40.0)))
+    x0 = wave(32)
+    still = network.decode(network.encode(x0))
+    video = network(x0, pokes((12, 9), (5, -2)), 3)
+    assert torch.allclose(video, still[:, None].expand_as(video), atol=1e-6)

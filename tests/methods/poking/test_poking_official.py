@@ -11,6 +11,7 @@ import torch
 from peers.poking_clips import filled
 from torch import Tensor, nn
 
+from methods.interface import Poke
 from methods.poking.config import PokingConfig
 from methods.poking.discriminators import PatchDiscriminator, TemporalDiscriminator
 from methods.poking.network import PokingNetwork
@@ -148,3 +149,17 @@ def test_what_the_authors_program_has_not_cannot_be_written(tmp_path: Path) -> N
             write_checkpoint(tmp_path / "x.pth", PokingNetwork(PokingConfig(size=32, width=64, min_side=8, **values)))
     assert not list(tmp_path.iterdir())
     write_checkpoint(tmp_path / "x.pth", nn.Linear(1, 1))
+
+
+def test_hold_goes_into_the_biases_that_the_authors_read(tmp_path: Path) -> None:
+    made = generator(width=64, hold=3.0)
+    write_checkpoint(tmp_path / "held.pth", made)
+    config, state = read_generator(tmp_path / "held.pth")
+    assert config.hold == 0
+    network = PokingNetwork(config)
+    network.load_state_dict(state)
+    x0, poke = torch.rand(2, 3, 64, 64) * 2 - 1, Poke(torch.tensor([[30.0, 20.0]] * 2), torch.tensor([[4.0, 1.0]] * 2))
+    with torch.no_grad():
+        assert torch.allclose(network(x0, poke, 3), made(x0, poke, 3), atol=1e-5)
+        made.load_state_dict(state)
+        assert not torch.allclose(network(x0, poke, 3), made(x0, poke, 3), atol=1e-3)
