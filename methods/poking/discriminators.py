@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.convolution3d import convolve3d
 from methods.poking.layers import instance_norm
 
 NORM_GROUPS = 16
@@ -69,7 +70,7 @@ class SpectralConv3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         sigma = self.get_buffer("weight_u") @ (self.weight_orig.flatten(1) @ self.get_buffer("weight_v"))
         # Dividing the outcome costs less than dividing the weight: deep layers have few positions and many weights.
-        return F.conv3d(x, self.weight_orig, None, self.stride, self.padding) / sigma
+        return convolve3d(x, self.weight_orig, None, self.stride, self.padding) / sigma
 
 
 class Block3d(nn.Module):

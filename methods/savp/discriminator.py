@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from methods.convolution3d import convolve3d
 from methods.savp.config import SavpConfig
 from methods.savp.layers import truncated_normal_
 
@@ -103,7 +104,7 @@ class VideoDiscriminator(nn.Module):
         if clips.device.type == "cpu":  # with few channels, 3-D convolutions take a third less time in this layout
             flowing = flowing.contiguous(memory_format=torch.channels_last_3d)
         for layer, weight, stride in zip(self._layers(), weights, self.STRIDES, strict=False):
-            flowing = functional.conv3d(flowing, weight, layer.bias, stride=stride, padding=1)
+            flowing = convolve3d(flowing, weight, layer.bias, stride)
             flowing = functional.leaky_relu(flowing, SLOPE)
             features.append(flowing)
         logits = functional.linear(flowing.flatten(1), weights[-1], self.dense.bias)
