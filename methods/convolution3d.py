@@ -1,9 +1,9 @@
 """3-D convolutions whose gradients can be trusted on every device.
 
-In half precision on a CPU, PyTorch 2.15 with oneDNN 3.13 gives wrong gradients for the weight of a padded 3-D convolution
-when the frames are one fewer than the kernel is long and its stride in time is 1: they hold what happened to be in
-memory, sometimes not a number. Measured over kernels of 3 and 4, strides of 1 and 2, and one to eight frames; all other
-cases were right.
+In half precision on a CPU, PyTorch 2.15 with oneDNN 3.13 gives wrong gradients for the weight of a padded 3-D
+convolution when the frames are one fewer than the kernel is long and its stride in time is 1: they hold what happened
+to be in memory, sometimes not a number. Measured over kernels of 3 and 4, strides of 1 and 2, and one to eight frames;
+all other cases were right.
 """
 
 from __future__ import annotations
