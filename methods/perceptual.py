@@ -23,6 +23,8 @@ from metrics.weight_sources import FOLDER_VARIABLE
 from metrics.weights import weights
 
 Net = Literal["vgg19", "vgg16"]
+Form = Literal["l1", "lpips"]
+"""How maps are compared: `distance`, or `lpips_distance`."""
 
 POOL = -1
 BLOCKS: dict[Net, tuple[tuple[int, ...], ...]] = {
@@ -38,6 +40,9 @@ VGG19_FILE = "vgg19-dcbb9e9d.pth"
 
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, for RGB in [0, 1]."""
+
+UNIT_FLOOR = 1e-8
+"""Added to the squared norm of a position's channels, where LPIPS adds 1e-10 to the norm: so the gradient is finite."""
 
 
 class Perceptual(nn.Module):
@@ -106,10 +111,12 @@ class PerceptualTerm:
         layers: maps of VGG-16 that are compared, from the first on.
         frames: frames of each clip that are looked at in a step, drawn anew in each.
         recompute: the maps are not kept for the backward pass, but computed again there.
+        form: "l1": `distance`; "lpips": `lpips_distance`.
     """
 
-    def __init__(self, layers: int, frames: int, recompute: bool = False) -> None:
+    def __init__(self, layers: int, frames: int, recompute: bool = False, form: Form = "l1") -> None:
         self._net, self._frames, self._recompute = Perceptual("vgg16", layers), frames, recompute
+        self._heads = lpips_heads(layers) if form == "lpips" else None
 
     def __call__(self, batch: TrainingBatch, made: Tensor, truth: Tensor) -> Tensor:
         """A scalar, the mean over clips.
@@ -122,14 +129,18 @@ class PerceptualTerm:
         drawn = [torch.randperm(steps, generator=one)[: self._frames] for one in batch.generators("perceptual frames")]
         rows = torch.stack(drawn).to(truth.device, non_blocking=True)
         clips = torch.arange(len(truth), device=truth.device)[:, None]
-        net = self._net.to(truth.device)
+        net, heads = self._net.to(truth.device), self._heads
+        if heads is not None:
+            heads = self._heads = [head.to(truth.device) for head in heads]
         shown, wanted = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, truth))
-        found: Tensor = light(_between, net, shown, wanted, recompute=self._recompute)
+        found: Tensor = light(_between, net, heads, shown, wanted, recompute=self._recompute)
         return found * truth[0].numel()
 
 
-def _between(net: Perceptual, made: Tensor, truth: Tensor) -> Tensor:
-    return distance(net(made), net.targets(truth), pixels=False)
+def _between(net: Perceptual, heads: Sequence[Tensor] | None, made: Tensor, truth: Tensor) -> Tensor:
+    if heads is None:
+        return distance(net(made), net.targets(truth), pixels=False)
+    return lpips_distance(net(made), net.targets(truth), heads)
 
 
 def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = True) -> Tensor:
@@ -141,6 +152,35 @@ def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = T
     """
     pairs = list(zip(maps, targets, strict=True))[0 if pixels else 1 :]
     return torch.stack([F.l1_loss(full(found), full(wanted)) for found, wanted in pairs]).sum()
+
+
+def lpips_heads(layers: int) -> list[Tensor]:
+    """The weights that LPIPS v0.1 gives to the channels of the first maps of VGG-16, each `[C, 1, 1]`.
+
+    Raises:
+        WeightsError: as `metrics.weights.weights`.
+    """
+    found = weights("lpips-vgg16")
+    return [found[f"heads.{level}.weight"][0] for level in range(layers)]
+
+
+def lpips_distance(maps: Sequence[Tensor], targets: Sequence[Tensor], heads: Sequence[Tensor]) -> Tensor:
+    """LPIPS of Zhang et al. (2018, equation 1), the mean over images, with its gradient; a scalar.
+
+    With all five maps it is LPIPS (VGG). Unlike mean absolute differences, it does not reward maps that are faint where
+    the truth is uncertain: each position's channels are divided by their norm.
+
+    Args:
+        maps, targets: what `Perceptual` returned; the first, the input itself, is not compared.
+        heads: what `lpips_heads` returned.
+    """
+    levels = zip(maps[1:], targets[1:], heads, strict=True)
+    return torch.stack([((_unit(x) - _unit(y)).square() * head).sum(1).mean() for x, y, head in levels]).sum()
+
+
+def _unit(x: Tensor) -> Tensor:
+    x = full(x)
+    return x / (x.square().sum(1, keepdim=True) + UNIT_FLOOR).sqrt()
 
 
 def full(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.perceptual import Form
 from methods.recompute import Recompute
 from methods.training import Recipe
 
@@ -59,6 +60,7 @@ class IVRNNConfig(BaseModel):
         perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
         perceptual_layers: maps of VGG-16 that it compares, from the first on.
         perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
+        perceptual_form: how it compares maps, by mean absolute differences ("l1") or as LPIPS does ("lpips").
         learning_rate: of Adam.
         ramp_steps: steps over which the rate goes linearly to `learning_rate * clips / 16`, the authors' rule for
             several processes; 0: it stays.
@@ -83,6 +85,7 @@ class IVRNNConfig(BaseModel):
     perceptual_weight: float = Field(default=0.0, ge=0)
     perceptual_layers: int = Field(default=3, ge=1, le=5)
     perceptual_frames: int = Field(default=2, ge=1)
+    perceptual_form: Form = "l1"
     learning_rate: float = Field(default=1e-4, gt=0)
     ramp_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)

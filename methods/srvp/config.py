@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.perceptual import Form
 from methods.recompute import Recompute
 from methods.training import Recipe
 
@@ -40,6 +41,7 @@ class SRVPConfig(BaseModel):
         perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
         perceptual_layers: maps of VGG-16 that it compares, from the first on.
         perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
+        perceptual_form: how it compares maps, by mean absolute differences ("l1") or as LPIPS does ("lpips").
         learning_rate: of Adam, until the decay.
         decay: share of the training's steps, the last ones, in which the rate falls linearly to 0.
         recompute: what encoder and decoder compute is not kept for the backward pass, but computed again there, the
@@ -70,6 +72,7 @@ class SRVPConfig(BaseModel):
     perceptual_weight: float = Field(default=0.0, ge=0)
     perceptual_layers: int = Field(default=3, ge=1, le=5)
     perceptual_frames: int = Field(default=2, ge=1)
+    perceptual_form: Form = "l1"
     learning_rate: float = Field(default=3e-4, gt=0)
     decay: float = Field(default=25 / 350, ge=0, le=1)
     recompute: Recompute = False

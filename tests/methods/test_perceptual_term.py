@@ -15,6 +15,7 @@ from methods.perceptual import CARD_TITLE, Perceptual, PerceptualTerm, distance
 from methods.srvp.config import SRVPConfig
 from methods.srvp.objective import SRVPTraining
 from methods.training import TrainingBatch
+from metrics.lpips import lpips
 
 CLIPS, STEPS = 2, 4
 
@@ -53,6 +54,23 @@ def test_it_is_the_mean_distance_of_the_frames_times_the_numbers_of_a_clip() -> 
     drawn = [torch.randperm(STEPS, generator=one)[:2].tolist() for one in batch.generators("perceptual frames")]
     some = float(torch.tensor([[frame[i][t] for t in drawn[i]] for i in range(CLIPS)]).mean()) * STEPS * 3 * 64 * 64
     assert float(PerceptualTerm(2, 2)(batch, made, batch.future)) == pytest.approx(some, rel=1e-4)
+
+
+def test_as_lpips_it_is_lpips_of_vgg() -> None:
+    batch, made = clips(), clips(seed=1).future
+    wanted = lpips(made, batch.future, net="vgg").mean() * STEPS * 3 * 64 * 64
+    assert float(PerceptualTerm(5, STEPS, form="lpips")(batch, made, batch.future)) == pytest.approx(
+        float(wanted), rel=1e-4
+    )
+
+
+def test_lpips_of_black_frames_has_a_finite_gradient() -> None:
+    batch = clips()
+    made = torch.zeros_like(batch.future, requires_grad=True)
+    PerceptualTerm(3, STEPS, form="lpips")(batch, made, batch.future).backward()
+    assert made.grad is not None
+    assert made.grad.isfinite().all()
+    assert made.grad.abs().max() > 0
 
 
 def test_equal_frames_are_at_distance_zero_and_the_truth_gets_no_gradient() -> None:
