@@ -52,11 +52,17 @@ class Perceptual(nn.Module):
         net: which classifier.
         layers: how many maps; nothing behind the last one is computed.
         tensors: "features.<i>.weight" and ".bias" as in torchvision; None: those found on this machine.
+        form: how its maps are to be compared; "lpips" is for "vgg16".
+
+    Attributes:
+        form: as given.
     """
 
-    def __init__(self, net: Net, layers: int = 5, tensors: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, net: Net, layers: int = 5, tensors: Mapping[str, Tensor] | None = None, form: Form = "l1"
+    ) -> None:
         super().__init__()
-        self.blocks = BLOCKS[net][:layers]
+        self.blocks, self.form = BLOCKS[net][:layers], form
         self._points: dict[int, Tensor] = {}  # weights as transformed when they were first needed
         found = perceptual_weights(net) if tensors is None else tensors
         for index in (index for block in self.blocks for index in block if index != POOL):
@@ -64,6 +70,8 @@ class Perceptual(nn.Module):
             weight = found[f"features.{index}.weight"].contiguous(memory_format=torch.channels_last)
             self.register_buffer(f"weight_{index}", weight, persistent=False)
             self.register_buffer(f"bias_{index}", found[f"features.{index}.bias"], persistent=False)
+        for level, head in enumerate(lpips_heads(layers) if form == "lpips" else ()):
+            self.register_buffer(f"head_{level}", head, persistent=False)
         mean, spread = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(SPREAD).view(3, 1, 1)
         self.register_buffer("factor", 0.5 / spread, persistent=False)
         self.register_buffer("offset", (0.5 - mean) / spread, persistent=False)
@@ -90,6 +98,12 @@ class Perceptual(nn.Module):
             points = self._points[index] = transformed(weight)
         return convolve_transformed(x, points, bias)
 
+    def between(self, maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """How far apart its maps are in its form, the input itself left out; a scalar."""
+        if self.form == "l1":
+            return distance(maps, targets, pixels=False)
+        return lpips_distance(maps, targets, [self.get_buffer(f"head_{level}") for level in range(len(self.blocks))])
+
     @torch.no_grad()
     def targets(self, images: Tensor) -> list[Tensor]:
         """As `forward`, without gradient."""
@@ -115,8 +129,8 @@ class PerceptualTerm:
     """
 
     def __init__(self, layers: int, frames: int, recompute: bool = False, form: Form = "l1") -> None:
-        self._net, self._frames, self._recompute = Perceptual("vgg16", layers), frames, recompute
-        self._heads = lpips_heads(layers) if form == "lpips" else None
+        self._net = Perceptual("vgg16", layers, form=form)
+        self._frames, self._recompute = frames, recompute
 
     def __call__(self, batch: TrainingBatch, made: Tensor, truth: Tensor) -> Tensor:
         """A scalar, the mean over clips.
@@ -129,18 +143,14 @@ class PerceptualTerm:
         drawn = [torch.randperm(steps, generator=one)[: self._frames] for one in batch.generators("perceptual frames")]
         rows = torch.stack(drawn).to(truth.device, non_blocking=True)
         clips = torch.arange(len(truth), device=truth.device)[:, None]
-        net, heads = self._net.to(truth.device), self._heads
-        if heads is not None:
-            heads = self._heads = [head.to(truth.device) for head in heads]
+        net = self._net.to(truth.device)
         shown, wanted = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, truth))
-        found: Tensor = light(_between, net, heads, shown, wanted, recompute=self._recompute)
+        found: Tensor = light(_between, net, shown, wanted, recompute=self._recompute)
         return found * truth[0].numel()
 
 
-def _between(net: Perceptual, heads: Sequence[Tensor] | None, made: Tensor, truth: Tensor) -> Tensor:
-    if heads is None:
-        return distance(net(made), net.targets(truth), pixels=False)
-    return lpips_distance(net(made), net.targets(truth), heads)
+def _between(net: Perceptual, made: Tensor, truth: Tensor) -> Tensor:
+    return net.between(net(made), net.targets(truth))
 
 
 def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = True) -> Tensor:

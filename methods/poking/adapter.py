@@ -24,6 +24,7 @@ CHUNK = 16
 """Clips rolled out and drawn at a time: at full size, 64 px and ten frames, the largest map then takes 0.3 GB."""
 MANY = 8
 """From so many pokes on one image, transforming the weights of the predictor pays off on a CPU."""
+LPIPS_NOTE = " It was trained with LPIPS (VGG) in place of mean absolute differences between maps."
 PAPER = (
     "A. Blattmann, T. Milbich, M. Dorkenwald, B. Ommer: Understanding Object Dynamics for Interactive Image-to-Video "
     "Synthesis. CVPR 2021"
@@ -95,6 +96,7 @@ class Poking:
                 else "Its poke encoder hardly sees the length of pokes; a poke of length zero gives phi = 0."
             )
             + (f" Its update gates begin {config.hold:g} lower than the authors'." if config.hold else "")
+            + (LPIPS_NOTE if config.perceptual_form == "lpips" else "")
             + (NOTE if compiled else ""),
         )
 

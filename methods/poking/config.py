@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from methods.perceptual import Form
+
 BOTTLENECK_CELLS = 3
 """Entries of the initial hidden stack of the ablation with its RNN at the bottleneck."""
 
@@ -116,6 +118,8 @@ class PokingConfig(NetworkConfig):
         perceptual: the feature extractor of the reconstruction loss. The authors' is "vgg19", whose weights must be on
             this machine; "vgg16" is the one that LPIPS uses.
         perceptual_layers: how many of its five maps are used, from the first on; fewer cost less.
+        perceptual_form: how its maps are compared: "l1", the authors' mean absolute differences, or "lpips", as in
+            LPIPS (Zhang et al. 2018), for "vgg16"; the released program's share of the pixels stays.
         perceptual_frames: how many of the predicted frames of each clip L_rec looks at in a step, drawn anew in
             each; None: all. Its mean over draws is the same; fewer cost less.
         reconstruction_weight, trajectory_weight: on the video losses.
@@ -144,6 +148,7 @@ class PokingConfig(NetworkConfig):
     form: Literal["released", "paper"] = "released"
     perceptual: Literal["vgg19", "vgg16"] = "vgg19"
     perceptual_layers: int = Field(5, ge=1, le=5)
+    perceptual_form: Form = "l1"
     perceptual_frames: int | None = Field(None, ge=1)
     reconstruction_weight: float = Field(5.0, ge=0)
     trajectory_weight: float = Field(0.1, ge=0)
@@ -165,6 +170,15 @@ class PokingConfig(NetworkConfig):
     rate_cooldown: float = Field(0.0, ge=0, le=1)
     channels_last: bool = False
     recompute: bool = False
+
+    @model_validator(mode="after")
+    def _lpips_has_heads(self) -> PokingConfig:
+        if self.perceptual_form == "lpips" and self.perceptual != "vgg16":
+            raise ValueError(
+                f"perceptual_form 'lpips' has weights for perceptual 'vgg16', found {self.perceptual!r}; set "
+                "model.perceptual=vgg16, or model.perceptual_form=l1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _motion_has_a_flow(self) -> PokingConfig:

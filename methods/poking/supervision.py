@@ -19,6 +19,9 @@ from metrics.errors import MethodError
 Record = Callable[[str, Tensor], Tensor]
 """Notes a loss by its name and returns it."""
 
+LPIPS_SCALE = 15.0
+"""So that in LPIPS's form the maps weigh about as much beside the pixels as in the released program's."""
+
 
 class Supervision:
     """Image reconstruction, video reconstruction and trajectory of a network under a configuration.
@@ -39,7 +42,8 @@ class Supervision:
             MethodError: they are not on this machine.
         """
         if self._perceptual is None:
-            self._perceptual = Perceptual(self.config.perceptual, self.config.perceptual_layers)
+            config = self.config
+            self._perceptual = Perceptual(config.perceptual, config.perceptual_layers, form=config.perceptual_form)
         return self._perceptual.to(device)
 
     def image_loss(self, part: TrainingBatch, record: Record, any_frame: bool = False) -> Tensor:
@@ -112,10 +116,13 @@ class Supervision:
 
     def _distance(self, images: Tensor, truth: Tensor, piece: int | None = None) -> Tensor:
         """The perceptual distance; `piece`: images of which it is computed at once, with `recompute`."""
-        perceptual = self.perceptual(images.device)
+        perceptual, pixels = self.perceptual(images.device), self.config.form == "released"
+        scale = LPIPS_SCALE if perceptual.form == "lpips" else 1.0
 
         def part(images: Tensor, truth: Tensor) -> Tensor:
-            return distance(perceptual(images), perceptual.targets(truth), pixels=self.config.form == "released")
+            found, wanted = perceptual(images), perceptual.targets(truth)
+            apart = scale * perceptual.between(found, wanted)
+            return apart + distance(found[:1], wanted[:1]) if pixels else apart
 
         if not self.config.recompute or piece is None:
             return part(images, truth)
