@@ -8,10 +8,12 @@ import pytest
 import torch
 from peers.poking_clips import batch, classifier, filled, training
 from peers.poking_released import Features
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.perceptual import BLOCKS, POOL, Net, Perceptual, distance
+from methods.poking.config import PokingConfig
 from methods.poking.discriminators import SpectralConv3d
 from methods.poking.layers import instance_norm
 from methods.poking.losses import (
@@ -23,7 +25,9 @@ from methods.poking.losses import (
     real_hinge,
     squared_trajectory,
 )
-from methods.poking.supervision import by_time, signed
+from methods.poking.objective import PokingTraining
+from methods.poking.supervision import LPIPS_SCALE, by_time, signed
+from metrics.lpips import lpips
 
 HORIZON, CLIPS = 3, 2
 
@@ -230,3 +234,23 @@ def test_formula_weights_are_what_the_page_says() -> None:
     value = [((104729 + 13 + 7919 * i) % 1009) / 1009 - 0.5 for i in range(6)]
     assert layer.weight.flatten().tolist() == pytest.approx([2 * v / math.sqrt(2) for v in value])
     assert layer.bias.tolist() == pytest.approx([0.1 * (((13 + 7919 * i) % 1009) / 1009 - 0.5) for i in range(3)])
+
+
+def test_in_the_form_of_lpips_the_pixels_stay() -> None:
+    values = {"size": 32, "width": 64, "min_side": 8, "perceptual": "vgg16", "gan": False, "horizon": 3}
+    values |= {"perceptual_form": "lpips", "reconstruction_weight": 1.0, "trajectory_weight": 0.0}
+    made = PokingTraining(PokingConfig.model_validate(values), seed=0)
+    part = batch(dtype=torch.float32)
+    with torch.no_grad():
+        rolled = made.supervision.states(part)
+        frames = made.network.decode(rolled)
+        found = float(made.supervision.video_loss(part, rolled, frames, lambda name, value: value))
+        network, truth = made.supervision.perceptual(), by_time(part)
+        pixels = float((network(frames)[0] - network(truth)[0]).abs().mean())
+        apart = float(lpips(*((video[:, None] + 1) / 2 for video in (frames, truth)), net="vgg").mean())
+    assert found == pytest.approx(pixels + LPIPS_SCALE * apart, rel=1e-4)
+
+
+def test_the_form_of_lpips_needs_its_network() -> None:
+    with pytest.raises(ValidationError, match="weights for perceptual 'vgg16', found 'vgg19'"):
+        PokingConfig(perceptual="vgg19", perceptual_form="lpips")
