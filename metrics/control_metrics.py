@@ -249,6 +249,7 @@ class MovingLPIPS(ControlMetric):
         f"LPIPS (Alex) with everything replaced by the truth but the pixels that move by more than {MOVING} px and "
         "their straight way to the end, mean over frames",
         "",
+        version=2,
     )
     by_motion = False
 
@@ -267,6 +268,7 @@ class MovingPSNR(ControlMetric):
         f"frames above {PSNR_CAP:g} dB count as {PSNR_CAP:g} dB",
         "",
         higher_is_better=True,
+        version=2,
     )
     by_motion = False
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -34,11 +32,12 @@ def moving_region(truth: Tensor, limit: float = MOVING) -> Tensor:
     region = length > limit
     clip, row, column = region.nonzero(as_tuple=True)
     step = truth[clip, :, row, column]
+    count = (2 * length[region]).ceil()  # of each pixel alone, so that a clip's region is its own in any batch
     found = region.clone()
-    steps = math.ceil(2 * float(length.max())) if len(clip) else 0  # at least one in each half pixel
-    for part in range(1, steps + 1):
-        x = (column + step[:, 0] * (part / steps)).round().long()
-        y = (row + step[:, 1] * (part / steps)).round().long()
+    for part in range(1, int(count.max()) + 1 if len(clip) else 1):  # at least one in each half pixel
+        share = (part / count).clamp(max=1)
+        x = (column + step[:, 0] * share).round().long()
+        y = (row + step[:, 1] * share).round().long()
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         found[clip[inside], y[inside], x[inside]] = True
     return found

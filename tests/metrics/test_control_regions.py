@@ -30,6 +30,15 @@ def test_region_by_hand() -> None:
     assert moving_region(flow, limit=0.4)[0, 5, 0]
 
 
+def test_the_region_of_a_clip_is_its_own_in_any_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    flow = 4 * torch.randn(6, 2, 24, 24, generator=generator) * (torch.rand(6, 1, 24, 24, generator=generator) < 0.03)
+    flow[5] *= 5
+    together = moving_region(flow)
+    assert not together[0].all()
+    assert torch.equal(together, torch.cat([moving_region(one[None]) for one in flow]))
+
+
 def test_psnr_of_a_region_by_hand() -> None:
     target = torch.full((1, 2, 3, 4, 4), 0.5)
     pred = target.clone()
