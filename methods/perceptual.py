@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.convolution import convolve_transformed, pays
-from methods.recompute import light
+from methods.recompute import Recompute, light
 from methods.training import TrainingBatch
 from methods.weights_file import foreign_state
 from methods.winograd import transformed
@@ -116,21 +117,35 @@ CARD_TITLE = " + perceptual"
 """What the titles of these models end with."""
 
 
+class PerceptualConfig(BaseModel):
+    """What there is to choose about a `PerceptualTerm`.
+
+    Attributes:
+        perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
+        perceptual_form: how it compares maps, by mean absolute differences ("l1") or as LPIPS does ("lpips").
+        perceptual_layers: maps of VGG-16 that it compares, from the first on.
+        perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
+        recompute: its maps are not kept for the backward pass, but computed again there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    perceptual_weight: float = Field(default=0.0, ge=0)
+    perceptual_form: Form = "l1"
+    perceptual_layers: int = Field(default=3, ge=1, le=5)
+    perceptual_frames: int = Field(default=2, ge=1)
+    recompute: Recompute = False
+
+
 class PerceptualTerm:
     """The perceptual distance of some predicted frames from the true ones, for objectives that are sums over pixels.
 
-    It is the mean of `distance` over the frames looked at, without the input itself, times the numbers of a clip.
-
-    Args:
-        layers: maps of VGG-16 that are compared, from the first on.
-        frames: frames of each clip that are looked at in a step, drawn anew in each.
-        recompute: the maps are not kept for the backward pass, but computed again there.
-        form: "l1": `distance`; "lpips": `lpips_distance`.
+    It is the mean of the distance over the frames looked at, without the input itself, times the numbers of a clip.
     """
 
-    def __init__(self, layers: int, frames: int, recompute: bool = False, form: Form = "l1") -> None:
-        self._net = Perceptual("vgg16", layers, form=form)
-        self._frames, self._recompute = frames, recompute
+    def __init__(self, config: PerceptualConfig) -> None:
+        self._net = Perceptual("vgg16", config.perceptual_layers, form=config.perceptual_form)
+        self._frames, self._recompute = config.perceptual_frames, config.recompute
 
     def __call__(self, batch: TrainingBatch, made: Tensor, truth: Tensor) -> Tensor:
         """A scalar, the mean over clips.

@@ -100,8 +100,7 @@ class IVRNNTraining:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
         )
         self.optimizers: Mapping[str, Optimizer] = {"predictor": adam}
-        compared = config.perceptual_layers, config.perceptual_frames, config.recompute, config.perceptual_form
-        self._perceptual = PerceptualTerm(*compared) if config.perceptual_weight else None
+        self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """See `methods.training.Training.check`."""

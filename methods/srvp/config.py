@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from methods.perceptual import Form
-from methods.recompute import Recompute
+from methods.perceptual import PerceptualConfig
 from methods.training import Recipe
 
 SIZE = 64
 """Side in px that both convolutional architectures are made for."""
 
 
-class SRVPConfig(BaseModel):
+class SRVPConfig(PerceptualConfig):
     """Everything that defines an SRVP model and its training; the defaults are the recipe "paper".
+
+    What begins with "perceptual" is told in `PerceptualConfig`.
 
     Attributes:
         name: name that the method's card shows.
@@ -38,17 +39,11 @@ class SRVPConfig(BaseModel):
         beta_y: weight of the divergence of the first state.
         beta_z: weight of the divergence of the noises.
         residual_weight: weight of the norms of the residuals.
-        perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
-        perceptual_layers: maps of VGG-16 that it compares, from the first on.
-        perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
-        perceptual_form: how it compares maps, by mean absolute differences ("l1") or as LPIPS does ("lpips").
         learning_rate: of Adam, until the decay.
         decay: share of the training's steps, the last ones, in which the rate falls linearly to 0.
         recompute: what encoder and decoder compute is not kept for the backward pass, but computed again there, the
             layers of one resolution after the other: less memory, more time, the same gradients.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "paper"
     architecture: Literal["vgg", "dcgan"] = "vgg"
@@ -69,13 +64,8 @@ class SRVPConfig(BaseModel):
     beta_y: float = Field(default=1.0, ge=0)
     beta_z: float = Field(default=1.0, ge=0)
     residual_weight: float = Field(default=1.0, ge=0)
-    perceptual_weight: float = Field(default=0.0, ge=0)
-    perceptual_layers: int = Field(default=3, ge=1, le=5)
-    perceptual_frames: int = Field(default=2, ge=1)
-    perceptual_form: Form = "l1"
     learning_rate: float = Field(default=3e-4, gt=0)
     decay: float = Field(default=25 / 350, ge=0, le=1)
-    recompute: Recompute = False
 
     @model_validator(mode="after")
     def _perceptual_in_colour(self) -> Self:
@@ -91,13 +81,15 @@ _SMALL = {
     "inference_width": 128,
     "residual_width": 256,
     "observation_std": 0.04,
-    "perceptual_weight": 0.5,
+    "perceptual_weight": 60.0,
+    "perceptual_form": "lpips",
+    "perceptual_layers": 5,
     "learning_rate": 1e-3,
     "decay": 0.5,
 }
 """A quarter of the widths. The deviation of the pixels is about the error of predictions in the simulated world: with
-the authors' 0.2 the noises stay unused there, and what moves is blurred. The perceptual distance sharpens it within the
-few steps that a CPU can take."""
+the authors' 0.2 the noises stay unused there, and what moves is blurred. LPIPS (VGG) sharpens it within the few steps
+that a CPU can take."""
 _DATA = {"size": SIZE, "context": 2, "horizon": 10}
 
 RECIPES = {
@@ -125,7 +117,7 @@ RECIPES = {
         model=_PAPER.model_copy(update={"name": "small", **_SMALL}),
         data=_DATA,
         loop={"batch_size": 8, "steps": 20_000},
-        summary='as "paper" at a quarter of the widths, with a perceptual distance, for a CPU',
+        summary='as "paper" at a quarter of the widths, with LPIPS (VGG), for a CPU',
     ),
     "small-dcgan": Recipe(
         model=_PAPER.model_copy(update={"name": "small-dcgan", "architecture": "dcgan", **_SMALL}),

@@ -163,8 +163,7 @@ class SRVPTraining:
             self.network = SRVPNetwork(config)
         self.networks: dict[str, nn.Module] = {"predictor": self.network}
         self.optimizers: dict[str, Optimizer] = {"srvp": Adam(self.network.parameters(), lr=config.learning_rate)}
-        compared = config.perceptual_layers, config.perceptual_frames, config.recompute, config.perceptual_form
-        self._perceptual = PerceptualTerm(*compared) if config.perceptual_weight else None
+        self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """Refuses clips that the configuration does not fit.

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from methods.ivrnn.objective import IVRNNTraining
-from methods.perceptual import CARD_TITLE, Perceptual, PerceptualTerm, distance
+from methods.perceptual import CARD_TITLE, Form, Perceptual, PerceptualConfig, PerceptualTerm, distance
 from methods.srvp.config import SRVPConfig
 from methods.srvp.objective import SRVPTraining
 from methods.training import TrainingBatch
@@ -23,6 +23,10 @@ CLIPS, STEPS = 2, 4
 def clips(seed: int = 0) -> TrainingBatch:
     frames = torch.rand(CLIPS, 2 + STEPS, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
     return TrainingBatch(frames, 2, ("a", "b"), seed=seed, total=CLIPS)
+
+
+def term(layers: int, frames: int, form: Form = "l1") -> PerceptualTerm:
+    return PerceptualTerm(PerceptualConfig(perceptual_layers=layers, perceptual_frames=frames, perceptual_form=form))
 
 
 class Step:
@@ -48,26 +52,24 @@ def test_it_is_the_mean_distance_of_the_frames_times_the_numbers_of_a_clip() -> 
         [float(distance(*(net(2 * v[i : i + 1, t] - 1) for v in (made, batch.future)), pixels=False)) for t in range(4)]
         for i in range(CLIPS)
     ]
-    found = float(PerceptualTerm(2, STEPS)(batch, made, batch.future))
+    found = float(term(2, STEPS)(batch, made, batch.future))
     assert found == pytest.approx(float(torch.tensor(frame).mean()) * STEPS * 3 * 64 * 64, rel=1e-4)
     # Of two frames a clip, it is the mean over those that the clips draw.
     drawn = [torch.randperm(STEPS, generator=one)[:2].tolist() for one in batch.generators("perceptual frames")]
     some = float(torch.tensor([[frame[i][t] for t in drawn[i]] for i in range(CLIPS)]).mean()) * STEPS * 3 * 64 * 64
-    assert float(PerceptualTerm(2, 2)(batch, made, batch.future)) == pytest.approx(some, rel=1e-4)
+    assert float(term(2, 2)(batch, made, batch.future)) == pytest.approx(some, rel=1e-4)
 
 
 def test_as_lpips_it_is_lpips_of_vgg() -> None:
     batch, made = clips(), clips(seed=1).future
     wanted = lpips(made, batch.future, net="vgg").mean() * STEPS * 3 * 64 * 64
-    assert float(PerceptualTerm(5, STEPS, form="lpips")(batch, made, batch.future)) == pytest.approx(
-        float(wanted), rel=1e-4
-    )
+    assert float(term(5, STEPS, "lpips")(batch, made, batch.future)) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_lpips_of_black_frames_has_a_finite_gradient() -> None:
     batch = clips()
     made = torch.zeros_like(batch.future, requires_grad=True)
-    PerceptualTerm(3, STEPS, form="lpips")(batch, made, batch.future).backward()
+    term(3, STEPS, "lpips")(batch, made, batch.future).backward()
     assert made.grad is not None
     assert made.grad.isfinite().all()
     assert made.grad.abs().max() > 0
@@ -76,9 +78,9 @@ def test_lpips_of_black_frames_has_a_finite_gradient() -> None:
 def test_equal_frames_are_at_distance_zero_and_the_truth_gets_no_gradient() -> None:
     batch = clips()
     made, truth = batch.future.clone().requires_grad_(), batch.future.clone().requires_grad_()
-    term = PerceptualTerm(1, 1)
-    assert float(term(batch, made, truth).detach()) == 0
-    term(batch, made * 0.9, truth).backward()
+    small = term(1, 1)
+    assert float(small(batch, made, truth).detach()) == 0
+    small(batch, made * 0.9, truth).backward()
     assert truth.grad is None
     assert made.grad is not None
     seen = made.grad.flatten(2).abs().sum(dim=2) > 0
@@ -98,9 +100,9 @@ def test_a_step_adds_it_to_the_authors_objective(training: Callable[..., Any], b
         assert float(scalars["loss"]) == pytest.approx(float(step.losses[0]))
         losses.append((float(scalars["loss"]), float(scalars.get("perceptual", torch.tensor(0.0)))))
         assert (CARD_TITLE in made.method().card.title) == bool(weight)
-    (plain, none), (whole, term) = losses
-    assert none == 0 < term
-    assert whole - plain == pytest.approx(0.25 * term, rel=1e-3)
+    (plain, none), (whole, apart) = losses
+    assert none == 0 < apart
+    assert whole - plain == pytest.approx(0.25 * apart, rel=1e-3)
 
 
 def test_grey_videos_have_none() -> None:
