@@ -25,6 +25,10 @@ def convolve3d(
         x: `[N, C, T, H, W]`.
         weight: `[O, C, t, h, w]`.
         bias: `[O]` or None.
+        stride, padding: in time, height and width.
+
+    Returns:
+        `[N, O, T', H', W']`, of the type that `functional.conv3d` gives.
     """
     if x.device.type == "cpu" and x.shape[2] < weight.shape[2]:
         autocast = torch.is_autocast_enabled("cpu")

@@ -32,9 +32,11 @@ def moving_region(truth: Tensor, limit: float = MOVING) -> Tensor:
     region = length > limit
     clip, row, column = region.nonzero(as_tuple=True)
     step = truth[clip, :, row, column]
-    count = (2 * length[region]).ceil()  # of each pixel alone, so that a clip's region is its own in any batch
+    # Points on the way of each pixel, one in each half pixel; of its own length, so that other clips do not matter.
+    count = (2 * length[region]).ceil()
+    longest = int(count.max()) if len(count) else 0
     found = region.clone()
-    for part in range(1, int(count.max()) + 1 if len(clip) else 1):  # at least one in each half pixel
+    for part in range(1, longest + 1):
         share = (part / count).clamp(max=1)
         x = (column + step[:, 0] * share).round().long()
         y = (row + step[:, 1] * share).round().long()
