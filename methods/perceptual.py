@@ -123,7 +123,7 @@ class PerceptualConfig(BaseModel):
     Attributes:
         perceptual_weight: weight of the perceptual distance, which the authors do not have; 0: as they do.
         perceptual_form: how it compares maps, by mean absolute differences ("l1") or as LPIPS does ("lpips").
-        perceptual_layers: maps of VGG-16 that it compares, from the first on.
+        perceptual_layers: maps of VGG-16 that it compares, from the first on, 1 to 5.
         perceptual_frames: frames of each clip that it looks at in a step, drawn anew in each.
         recompute: its maps are not kept for the backward pass, but computed again there.
     """
