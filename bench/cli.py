@@ -291,10 +291,19 @@ def published(
 
 
 @app.command()
-def trainings() -> None:
+def trainings(
+    suite: Annotated[
+        str | None, typer.Option(help="What this suite trains: numbers, steps, clips and operations, counted.")
+    ] = None,
+) -> None:
     """List the trainable methods and their recipes."""
     from methods.training import TRAININGS
 
+    if suite is not None:
+        from bench.training.operations import budgets_of_suite
+
+        typer.echo(budgets_of_suite(suite))
+        return
     for name in TRAININGS:
         typer.echo(f"{name}: {TRAININGS.summary(name)}")
         recipes = TRAININGS.get(name).recipes

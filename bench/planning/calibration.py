@@ -134,7 +134,7 @@ class _Stages:
 
     def open(self, count: int) -> None:
         """Makes a batch of `count` clips."""
-        data = GeneratedClips(self.protocol, count)
+        data = GeneratedClips(count, self.protocol.size, self.protocol.context, self.protocol.horizon)
         self.clips = [data.load(ref.clip_id) for ref in data.clips()]
         flow = None if self.protocol.poke is None else FlowSource(data, EXACT, context=self.protocol.context)
         self.shown: tuple[Conditioning, Tensor]

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.data.interface import ClipRef
-from bench.protocol import Protocol
 from methods.conformance.clips import generated_clips
 from methods.interface import Clip
 
 
 class GeneratedClips:
-    """A data set of `count` clips of the shape that `protocol` says; every third one shows the same."""
+    """A data set of `count` clips of context + horizon frames with sides of `size` px; every third one is the same."""
 
     name = content_hash = "generated"
     skipped: Sequence[str] = ()
 
-    def __init__(self, protocol: Protocol, count: int) -> None:
-        self.context = protocol.context
-        shown = generated_clips(protocol.size, protocol.context, protocol.horizon)
+    def __init__(self, count: int, size: int, context: int, horizon: int) -> None:
+        self.context = context
+        shown = generated_clips(size, context, horizon)
         names = [f"generated-{number:04d}" for number in range(count)]
         self._clips = {
             name: replace(shown[number % len(shown)], clip_id=name, source=name) for number, name in enumerate(names)
