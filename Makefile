@@ -15,7 +15,7 @@ METHOD ?=
 REPORT ?= out/report.html
 DATA ?=
 # Suites whose methods `make train` trains.
-TRAIN ?= table1 control table2 table3
+TRAIN ?= table1 control table2 table3 equal-clips equal-compute
 # PROFILE=full: all clips of the data in place of the number that a suite names.
 PROFILE ?=
 CLIPS := $(if $(filter full,$(PROFILE)),--set clips=none)
