@@ -12,7 +12,8 @@ from bench.record import LoadedRecord
 from bench.suite_file import Suite, load_suite, suite_names
 from bench.tables import Table, build_table
 from bench.verify_records import Fault
-from metrics.errors import PokeBenchError, ProtocolError
+from methods.registry import build_method
+from metrics.errors import MethodError, PokeBenchError, ProtocolError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,8 @@ def table_faults(folder: Path, records: Sequence[LoadedRecord]) -> tuple[list[Fa
     """What is wrong with the tables of a folder, and how many numbers agreed.
 
     A table NAME.csv belongs to the suite NAME. Its rows are looked for by their titles among the records of the suite's
-    protocol; of several records with one title, the newest counts.
+    protocol. Of several records with one title that of the weights which the suite names counts; where there is none
+    of these, the newest.
     """
     faults, agreed = [], 0
     names = sorted({path.stem for ending in ENDINGS for path in folder.glob(f"*.{ending}")})
@@ -78,10 +80,10 @@ def _made_again(suite: Suite, titles: Sequence[str], records: Sequence[LoadedRec
         ProtocolError: a row has no record under the suite's protocol.
     """
     here = [record for record in records if record.facts.protocol == suite.protocol]
-    groups: dict[tuple[str, str], dict[str, LoadedRecord]] = {}
+    groups: dict[tuple[str, str], dict[str, list[LoadedRecord]]] = {}
     for record in sorted(here, key=lambda record: record.facts.provenance.finished):
         group = record.facts.protocol_hash, record.facts.data.content_hash
-        groups.setdefault(group, {})[record.facts.method.title] = record
+        groups.setdefault(group, {}).setdefault(record.facts.method.title, []).append(record)
     whole = [group for group in groups.values() if set(titles) <= group.keys()]
     if not whole:
         have = "; ".join(", ".join(group) for group in groups.values()) or "none"
@@ -89,8 +91,20 @@ def _made_again(suite: Suite, titles: Sequence[str], records: Sequence[LoadedRec
             f"no records of the suite's protocol {suite.protocol.hash} on one data set have all its rows "
             f"({', '.join(titles)}); found: {have}. Restore them, or write the table again."
         )
-    newest = max(whole, key=lambda group: max(group[title].facts.provenance.finished for title in titles))
-    return build_table(suite.title, [newest[title] for title in titles])
+    newest = max(whole, key=lambda group: max(group[title][-1].facts.provenance.finished for title in titles))
+    doubtful = any(len(newest[title]) > 1 for title in titles)
+    named = list(_weights_of(suite)) if doubtful else []
+    chosen = [max(newest[title][::-1], key=lambda record: record.facts.method.weights in named) for title in titles]
+    return build_table(suite.title, chosen)
+
+
+def _weights_of(suite: Suite) -> Iterator[dict[str, str]]:
+    """The hashes of the weights that a suite names, of each method; but for those that are not on this machine."""
+    for spec in suite.methods:
+        try:
+            yield dict(build_method(spec).card.weights)
+        except MethodError:
+            continue
 
 
 def _cell_faults(name: str, expected: pd.DataFrame, found: pd.DataFrame) -> Iterator[Fault]:

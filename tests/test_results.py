@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from bench.checkpoint_table import budgets_markdown
+from bench.record import MethodFacts
 from bench.store import Store
 from bench.suite_file import load_suite, suite_names
 from bench.verify_results import Settings, verify_results
+from methods.registry import build_method
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -34,8 +36,16 @@ def test_cells_are_computed_again_on_this_machine():
 @pytest.mark.parametrize("name", [name for name in suite_names() if (RESULTS / "tables" / f"{name}.csv").is_file()])
 def test_a_committed_table_has_a_record_for_each_method_of_its_suite(records, name):
     suite = load_suite(name)
-    found = [record for record in records if record.facts.protocol == suite.protocol]
-    assert len({record.facts.method.title for record in found}) == len(found) == len(suite.methods)
+    cards = [MethodFacts.of(build_method(spec).card) for spec in suite.methods]
+    found = [record.facts.method for record in records if record.facts.protocol == suite.protocol]
+    assert all(found.count(card) == 1 for card in cards)
+    assert len({card.title for card in cards}) == len(cards)
+
+
+def test_every_record_is_a_row_of_a_committed_table(records):
+    suites = [load_suite(path.stem) for path in (RESULTS / "tables").glob("*.csv")]
+    rows = [(suite.protocol, MethodFacts.of(build_method(spec).card)) for suite in suites for spec in suite.methods]
+    assert all((record.facts.protocol, record.facts.method) in rows for record in records)
 
 
 @pytest.mark.parametrize("name", suite_names())

@@ -378,6 +378,21 @@ def test_a_method_with_weights_is_built_from_the_checkpoint_that_has_them(publis
     assert sum("tiny-small cannot be built: no checkpoint here has its weights" in line for line in lines) == 3
 
 
+def test_of_two_rows_with_one_title_a_suite_has_that_of_its_own_weights(published, monkeypatch):
+    monkeypatch.setitem(METHODS._loaded, "tiny", Weighted)
+    files = [published / "checkpoints" / f"{name}.safetensors" for name in ("tiny", "other")]
+    save_weights(files[1], {"a": torch.zeros(2, 3), "b": torch.zeros(4)}, "tiny", Config(), FACTS)
+    write_card(make_card(files[1]), published / "checkpoints")
+    store = Store(published / "records")
+    [mine], [other] = (evaluate([Weighted(file)], DISCS, PROTOCOL, store) for file in files)
+    suite = SUITE.model_copy(update={"methods": (f"tiny:checkpoint={files[0]}",)})
+    monkeypatch.setattr("bench.verify_tables.load_suite", lambda name: suite)
+    write_table(build_table(suite.title, [mine]), published / "tables", "discs")
+    assert not faults(published)  # though the other is newer
+    write_table(build_table(suite.title, [other]), published / "tables", "discs")
+    assert any(line.startswith("FAIL tables/discs.csv: Tiny / psnr") for line in faults(published))
+
+
 def test_other_data_under_the_same_name_are_a_fault(results, monkeypatch):
     other = DriftingDiscs(clips=7, length=11)
     monkeypatch.setitem(DATASETS._loaded, "discs", source(other))
