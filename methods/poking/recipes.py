@@ -56,7 +56,14 @@ ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no-trajectory": ({"trajectory_weight": 0.0}, "without the trajectory loss (table 3)"),
     "single-stage": ({"stages_of_training": "single"}, "everything from the dynamics losses at once (table 3)"),
 }
-"""What each ablation changes. They exist at full size, as "rnn-1", and at small size, as "small-rnn-1"."""
+"""What each ablation changes. They exist at full size, as "rnn-1", at small size, as "small-rnn-1", and of the variant
+that sees lengths, as "small-plus-rnn-1"."""
+
+PLUS_ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "official-encoder": ({"poke_encoder": "official"}, "with the poke encoder of the released program"),
+    "no-flow": ({"motion_weight": 0.0, "poke_weight": 0.0}, "without learning from flow"),
+}
+"""What takes a part of plus away, as "small-plus-no-flow"."""
 
 
 def _recipe(name: str, summary: str, changes: dict[str, Any], small: bool = False) -> Recipe:
@@ -85,6 +92,9 @@ def _recipes() -> dict[str, Recipe]:
     for name, (changes, summary) in ABLATIONS.items():
         recipes[name] = _recipe(name, f"as official: {summary}", changes)
         recipes[f"small-{name}"] = _recipe(f"small-{name}", f"as small: {summary}", changes, small=True)
+    for name, (changes, summary) in {**ABLATIONS, **PLUS_ABLATIONS}.items():
+        name, changes = f"small-plus-{name}", {**SMALL_PLUS, **changes}
+        recipes[name] = _recipe(name, f"as small-plus: {summary}", changes, small=True)
     return recipes
 
 

@@ -64,16 +64,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 @pytest.mark.parametrize("name", suite_names())
 def test_a_suite_evaluates_what_it_trains(name: str) -> None:
     suite = load_suite(name)
-    trained = {
-        f"{entry.method}:checkpoint={TRAINED}/{name}/{entry.method}-{entry.recipe}/{FINAL}" for entry in suite.training
-    }
-    assert len(trained) == len(suite.training) == len(chosen_plans(name) if trained else [])
+    plans = chosen_plans(name) if suite.training else []
+    assert len(plans) == sum(len(entry.seeds) for entry in suite.training)
+    trained = {f"{plan.method}:checkpoint={folder}/{FINAL}" for plan, folder in plans}
+    assert len(trained) == len(plans)
     if name in PAPER:
         assert trained == {spec for spec in suite.methods if f"={TRAINED}/" in spec}
     else:  # it evaluates what is published
         published = {spec.partition("=results")[0].partition(":")[0] for spec in suite.methods}
         assert {entry.method for entry in suite.training} <= published
-    assert all(plan.data.dataset == suite.protocol.dataset for plan, _ in (chosen_plans(name) if trained else []))
+    assert all(plan.data.dataset == suite.protocol.dataset for plan, _ in plans)
 
 
 def test_the_papers_tables_are_there() -> None:
