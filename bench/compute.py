@@ -7,7 +7,7 @@ the results of the others on the same batch; what does not fit in memory is comp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -42,12 +42,12 @@ class Run:
     """What is computed, and how; see `bench.evaluate.evaluate`.
 
     Attributes:
-        methods: those without a record.
-        keys: of the methods, by name.
+        methods: those without a record, by name; see `bench.prediction.told_apart`.
+        keys: of the methods, by the same name.
         clip_ids: all, sorted.
     """
 
-    methods: Sequence[AnyMethod]
+    methods: Mapping[str, AnyMethod]
     dataset: DataSet
     protocol: Protocol
     store: Store
@@ -82,7 +82,7 @@ def compute(run: Run) -> None:
     batches = [run.clip_ids[start : start + run.batch_size] for start in range(0, len(run.clip_ids), run.batch_size)]
     mine = batches[run.world.rank :: run.world.size]
     share = {clip_id for batch in mine for clip_id in batch}
-    done = {name: {c for ids, _, _ in run.store.parts(run.keys[name]).values() for c in ids} for name in _names(run)}
+    done = {name: {c for ids, _, _ in run.store.parts(run.keys[name]).values() for c in ids} for name in run.methods}
     todo = {name: share - found for name, found in done.items()}
     mine = [batch for batch in mine if any(left.intersection(batch) for left in todo.values())]
     if not mine:
@@ -123,9 +123,9 @@ class _Computer:
         """Loads metrics and methods."""
         run = self._run
         self._scorer, self._control = Scorer(run.protocol, run.device), ControlScorer(run.protocol, run.device)
-        for method in run.methods:
-            if self._todo[method.card.name]:
-                with Reported(partial(_not_prepared, method)):
+        for name, method in run.methods.items():
+            if self._todo[name]:
+                with Reported(partial(_not_prepared, name, method)):
                     method.prepare(run.device)
         poked = run.protocol.poke is not None
         self._flow = FlowSource(run.dataset, run.protocol.flow, context=run.protocol.context) if poked else None
@@ -139,15 +139,15 @@ class _Computer:
         """
         ids = [clip.clip_id for clip in clips]
         for shared in self._shared.each(ids, lambda rows: self._prepared([clips[row] for row in rows])):
-            for method in self._run.methods:
-                if method.card.name in self._faults:
+            for name, method in self._run.methods.items():
+                if name in self._faults:
                     continue
                 try:
-                    for _ in self._method(method, shared):
+                    for _ in self._method(name, method, shared):
                         if interrupted():
                             raise KeyboardInterrupt
                 except MethodError as error:
-                    self._faults[method.card.name] = self._fault(method.card.name, error)
+                    self._faults[name] = self._fault(name, error)
         if self._faults:
             first, *others = self._faults.values()
             raise MethodError("\n".join(map(str, (first, *others)))) from first.__cause__
@@ -160,9 +160,9 @@ class _Computer:
             known = self._control.truth(clips, conditioning, target)
         return _Shared(conditioning, target, reference, known, time.perf_counter() - started)
 
-    def _method(self, method: AnyMethod, shared: _Shared) -> Iterator[None]:
+    def _method(self, name: str, method: AnyMethod, shared: _Shared) -> Iterator[None]:
         """Computes and keeps what a method lacks of some clips; yields after each piece."""
-        name, all_ids = method.card.name, shared.conditioning.clip_ids
+        all_ids = shared.conditioning.clip_ids
         missing = [row for row, clip_id in enumerate(all_ids) if clip_id in self._todo[name]]
         ids = [all_ids[row] for row in missing]
         pieces = self._pieces[name]
@@ -212,12 +212,8 @@ class _Computer:
         return fault
 
 
-def _names(run: Run) -> list[str]:
-    return [method.card.name for method in run.methods]
-
-
-def _not_prepared(method: AnyMethod, error: Exception) -> MethodError:
-    return MethodError(f"the method {method.card.name} cannot be prepared: {described(error, method)}")
+def _not_prepared(name: str, method: AnyMethod, error: Exception) -> MethodError:
+    return MethodError(f"the method {name} cannot be prepared: {described(error, method)}")
 
 
 def _again(method: AnyMethod, truth: Tensor, protocol: Protocol, conditioning: Conditioning) -> Tensor:

@@ -17,7 +17,7 @@ from bench.compute import Progress, Run, compute
 from bench.data.interface import DataSet
 from bench.distributed import World
 from bench.flow import FlowSource
-from bench.prediction import AnyMethod
+from bench.prediction import AnyMethod, told_apart
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.scoring import Scorer
@@ -61,9 +61,7 @@ def evaluate(
     """
     world = world or World()
     device = torch.device(device)
-    names = [method.card.name for method in methods]
-    if len(set(names)) != len(names):
-        raise MethodError(f"every method may be given once, found {', '.join(names)}")
+    named = told_apart(methods)
     for method in methods:
         check_fit(method.card, protocol)
     refs = sorted(dataset.clips(), key=lambda ref: ref.clip_id)
@@ -73,18 +71,18 @@ def evaluate(
     for method in methods:
         if isinstance(method, ChecksClips):
             method.check_clips(clip_ids)
-    keys = {method.card.name: run_key(method.card, protocol, dataset) for method in methods}
-    found = {name: store.find(keys[name]) for name in names}
-    open_keys = [keys[name] for name in names if found[name] is None or store.unfinished(keys[name])]
+    keys = {name: run_key(method.card, protocol, dataset) for name, method in named.items()}
+    found = {name: store.find(keys[name]) for name in named}
+    open_keys = [keys[name] for name in named if found[name] is None or store.unfinished(keys[name])]
     with store.alone(open_keys) if world.first else nullcontext():
         world.barrier()  # from here on, no other run changes which records there are
-        found = {name: found[name] or store.find(keys[name]) for name in names}
-        for name in names:
+        found = {name: found[name] or store.find(keys[name]) for name in named}
+        for name in named:
             if found[name] is not None:
                 log.info("%s is there already", name)
                 if world.first:
                     store.remove_parts(keys[name])  # left by a run that was killed just after it wrote its record
-        pending = [method for method in methods if found[method.card.name] is None]
+        pending = {name: method for name, method in named.items() if found[name] is None}
         if pending:
             if protocol.poke is not None and world.size > 1:
                 # Files of flow hold the clips of several batches: each process makes its share of them first.
@@ -95,10 +93,10 @@ def evaluate(
             if world.first:
                 sources = [ref.source for ref in refs]
                 scorer = Scorer(protocol, device)
-                for method in pending:
-                    assemble(method, dataset, scorer, store, keys[method.card.name], clip_ids, sources)
+                for name, method in pending.items():
+                    assemble(method, dataset, scorer, store, keys[name], clip_ids, sources)
         world.barrier()
-    return [found[name] or _required(store, keys[name]) for name in names]
+    return [found[name] or _required(store, keys[name]) for name in named]
 
 
 def run_key(card: MethodCard, protocol: Protocol, dataset: DataSet) -> RunKey:

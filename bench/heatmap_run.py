@@ -17,6 +17,7 @@ from bench.heatmap_figure import Row, draw
 from bench.heatmap_file import write_heatmaps
 from bench.heatmap_places import places_of
 from bench.pictures import image_file, named_clip, resized
+from bench.prediction import told_apart
 from bench.store import slug
 from methods.image_io import read_image
 from methods.interface import AnswersExactly, Method
@@ -96,12 +97,13 @@ def run_heatmap(
     settings = Settings(pokes=pokes, lengths=cast(Lengths, lengths), longest=longest, shared_scale=shared_scale)
     built = [cast(Method, build_method(spec)) for spec in methods]
     built.sort(key=lambda method: not isinstance(method, AnswersExactly))
+    named = told_apart(built)
     for method in built:
         method.prepare(device)
     rows, said = [], []
     for picture in pictures:
         asked: list[Tensor] | None = None
-        for method in built:
+        for name, method in named.items():
             foreground = None if picture.parts is None else picture.parts > 0
             found = heatmaps(
                 method,
@@ -116,7 +118,7 @@ def run_heatmap(
                 asked = [one.displacements for one in found]
             rows += [Row(picture.x0, method.card.title, form, found) for form in chosen]
             which = f"-{slug(picture.name)}" if len(pictures) > 1 else ""
-            path = out.with_name(f"{out.name}{which}-{slug(method.card.name)}.npz")
+            path = out.with_name(f"{out.name}{which}-{slug(name)}.npz")
             write_heatmaps(path, picture.x0, found, _facts(method, picture, settings))
             said += [f"{path}", *_remarks(method, picture, found)]
             if progress is not None:

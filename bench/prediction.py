@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,14 +17,35 @@ from bench.pokes import pokes_of, still_targets
 from bench.protocol import Protocol
 from bench.scoring import check_prediction
 from bench.tracks import tracks_of
-from methods.interface import Clip, Conditioning, Method, TruthMethod
+from methods.interface import Clip, Conditioning, Method, MethodCard, TruthMethod
 from metrics.errors import DataError, MethodError
 from metrics.features.exact import exact_float32
 
 AnyMethod = Method | TruthMethod
+SomeMethod = TypeVar("SomeMethod", Method, TruthMethod, Method | TruthMethod)
 
 SHOWN = 8
 """Clip ids that a message names at most."""
+
+
+def told_apart(methods: Sequence[SomeMethod]) -> dict[str, SomeMethod]:
+    """`methods` by name, in the given order; those that share a name have their weights' file and the start of its
+    sha256 behind it.
+
+    Raises:
+        MethodError: two are the same, with the same weights.
+    """
+    cards = [method.card for method in methods]
+    shared = {name for name, count in Counter(card.name for card in cards).items() if count > 1}
+    names = [f"{card.name}{_weights_of(card)}" if card.name in shared else card.name for card in cards]
+    if len(set(names)) < len(names):
+        raise MethodError(f"every method may be given once, found {', '.join(names)}")
+    return dict(zip(names, methods, strict=True))
+
+
+def _weights_of(card: MethodCard) -> str:
+    files = ", ".join(f"{name}, {sha256[:6]}" for name, sha256 in card.weights.items())
+    return f" ({files})" if files else ""
 
 
 def condition(

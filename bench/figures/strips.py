@@ -17,7 +17,7 @@ from bench.figures.asked import Asked
 from bench.figures.style import TEXT, save
 from bench.heatmap import LONGEST
 from bench.pokes import PokeRule, simulate_poke
-from bench.prediction import AnyMethod
+from bench.prediction import AnyMethod, told_apart
 from bench.store import slug
 from methods.interface import Poke, clip_generator
 
@@ -60,10 +60,10 @@ def strips(methods: Sequence[AnyMethod], given: Asked, folder: Path) -> list[Pat
         methods: prepared.
     """
     written = []
-    for method in methods:
+    for name, method in told_apart(methods).items():
         blocks = _blocks(method, given)
         title = f"{method.card.title} on {given.protocol.dataset}"
-        written += draw(blocks, title, folder / f"strips-{slug(method.card.name)}")
+        written += draw(blocks, title, folder / f"strips-{slug(name)}")
     return written
 
 

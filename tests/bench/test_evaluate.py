@@ -272,6 +272,38 @@ def test_the_same_method_twice_is_refused(tmp_path, discs, protocol):
         run(tmp_path, discs, protocol, Convolved(), Convolved())
 
 
+def of_seed(seed):
+    from dataclasses import replace
+
+    method = Convolved()
+    method.card = replace(method.card, weights={"model.safetensors": f"{seed}" * 64})
+    return method
+
+
+def test_two_trainings_of_a_method_are_two_rows(tmp_path, discs, protocol):
+    methods = [of_seed(1), of_seed(2)]
+    records = run(tmp_path, discs, protocol, *methods)
+    assert [record.facts.method.weights for record in records] == [method.card.weights for method in methods]
+    assert all(method.calls for method in methods)
+    same_bits(*records)
+    again = [of_seed(2), of_seed(3)]
+    run(tmp_path, discs, protocol, *again)
+    assert not again[0].calls
+    assert again[1].calls
+
+
+def test_what_goes_wrong_with_a_training_names_its_weights(tmp_path, discs, protocol):
+    broken = of_seed(2)
+    broken.predict = lambda *_: 1 / 0
+    with pytest.raises(MethodError, match=r"convolved \(model.safetensors, 222222\)"):
+        run(tmp_path, discs, protocol, of_seed(1), broken)
+
+
+def test_the_same_weights_twice_are_refused(tmp_path, discs, protocol):
+    with pytest.raises(MethodError, match="given once"):
+        run(tmp_path, discs, protocol, of_seed(1), of_seed(1))
+
+
 def test_data_of_another_shape_is_refused(tmp_path, protocol):
     with pytest.raises(DataError, match=r"expected uint8 \[12, 3, 32, 32\]"):
         run(tmp_path, DriftingDiscs(size=40), protocol, Convolved())
