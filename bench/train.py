@@ -94,6 +94,7 @@ def train(
     fabric = fabric or make_fabric(plan.loop.precision)
     world = World(fabric.global_rank, fabric.world_size)
     _check_shares(plan, world)
+    _check_graphs(plan, world, fabric.device)
     with alone(out) if world.first else nullcontext():
         return _train(plan, out, training, data, fabric, world, workers, report, data_progress)
 
@@ -146,6 +147,15 @@ def _check_shares(plan: Plan, world: World) -> None:
         raise TrainingError(
             f"loop.batch_size {plan.loop.batch_size} cannot be cut into equal parts for {world.size} processes with "
             f"{plan.loop.accumulate} parts each; take a multiple of {world.size * plan.loop.accumulate}"
+        )
+
+
+def _check_graphs(plan: Plan, world: World, device: torch.device) -> None:
+    loop = plan.loop
+    if loop.graphs and (device.type != "cuda" or world.size > 1 or loop.accumulate > 1 or loop.precision == "fp16"):
+        raise TrainingError(
+            f"loop.graphs is for one process on a GPU, one part a batch and precision fp32 or bf16; found {world.size} "
+            f"on {device.type}, {loop.accumulate} and {loop.precision}. Leave it out, or change these."
         )
 
 

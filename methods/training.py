@@ -8,10 +8,10 @@ is the same after a resume, and the same for any number of processes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel
@@ -37,6 +37,7 @@ class TrainingBatch:
         tracks: float32 `[B, k, T + 1, 2]`: (x, y) in px of k points in x0..xT, when the training asks for them.
         first: place of these clips in the batch of all processes and parts.
         total: clips of the batch of all processes and parts.
+        iteration: steps done before this one.
     """
 
     frames: Tensor
@@ -49,6 +50,7 @@ class TrainingBatch:
     tracks: Tensor | None = None
     first: int = 0
     total: int = 0
+    iteration: int = 0
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -67,14 +69,25 @@ class TrainingBatch:
         """One CPU generator a clip, for one purpose of one step: from (seed, tag, clip id) alone."""
         return [clip_generator(self.seed, f"{tag}/{clip_id}") for clip_id in self.clip_ids]
 
+    def placed(self, draw: Callable[[TrainingBatch], Tensor]) -> Tensor:
+        """What `draw` draws on the CPU, on the device of the frames.
+
+        What a `Recordable` training draws goes through here: when its step is replayed, `draw` is called again, with
+        the batch of that time.
+
+        Args:
+            draw: takes this batch, or a later one, to a tensor of the same shape.
+        """
+        return draw(self).to(self.frames.device, non_blocking=True)
+
     def noise(self, tag: str, shape: Sequence[int]) -> Tensor:
         """Standard normal float32 `[B, *shape]` on the device of the frames."""
-        drawn = [torch.randn(tuple(shape), generator=generator) for generator in self.generators(tag)]
-        return torch.stack(drawn).to(self.frames.device, non_blocking=True)
+        size = tuple(shape)
+        return self.placed(lambda batch: torch.stack([torch.randn(size, generator=g) for g in batch.generators(tag)]))
 
-    def common_generator(self, tag: str, iteration: int) -> torch.Generator:
+    def common_generator(self, tag: str) -> torch.Generator:
         """One CPU generator that is the same in every process and part of a step."""
-        digest = hashlib.sha256(f"step/{self.seed}/{iteration}/{tag}".encode()).digest()
+        digest = hashlib.sha256(f"step/{self.seed}/{self.iteration}/{tag}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") & (2**63 - 1))
 
     def parts(self, count: int) -> list[TrainingBatch]:
@@ -171,6 +184,33 @@ class Training(Protocol):
 
     def method(self) -> Method:
         """A predictor that shares the networks, prepared."""
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """A training whose step can be recorded on a GPU, as a CUDA graph, and replayed (`loop.graphs`).
+
+    Such a step draws on the CPU alone, through `TrainingBatch.placed`, and never reads or sends a value.
+    """
+
+    def kind(self, engine: Engine) -> Hashable:
+        """Sets the rates of the step to come, by `set_rate`, and says which kind of step it is.
+
+        Two steps of a kind launch the same kernels: they differ in the batch, the draws and the rates alone. `step`
+        calls it as well.
+        """
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Sets the learning rate of a group of an optimiser's parameters.
+
+    Where it is a tensor, which recorded steps read on the device, it is set in place, and only when it changes.
+    """
+    if not isinstance(group["lr"], Tensor):
+        group["lr"] = rate
+    elif group["rate"] != rate:
+        group["lr"].fill_(rate)
+        group["rate"] = rate
 
 
 def training_fault(found: Any) -> str:

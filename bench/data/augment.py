@@ -106,8 +106,11 @@ def training_batch(
     """A batch as training takes it: on the device, augmented, with pokes drawn from the flow as it is then; the frames
     after a background poke show x0.
 
+    Frames are augmented on the device, flow, parts and pokes on the CPU, where pokes are drawn: nothing waits for the
+    device.
+
     Args:
-        batch: from a `ClipLoader` without a poke rule, with flow.
+        batch: on the CPU, from a `ClipLoader` without a poke rule, with flow.
         seed: `ClipLoader.epoch_seed`.
         context: number of frames up to x0.
         settings: None: no augmentation; frames become float in [0, 1] all the same.
@@ -117,13 +120,16 @@ def training_batch(
     """
     if batch.flow is None:
         raise DataError("pokes are drawn from flow, and the batch has none; give the loader a flow source")
-    unchanged = Augmentation(colour=0, geometry=0)
-    ready = augment(batch.to(device), settings or unchanged, seed)
-    assert ready.flow is not None
-    poke = draw_pokes(
-        ready.flow, ready.frames[:, context - 1], ready.clip_ids, rule, seed, parts=ready.parts, true=ready.poke
-    )
-    return replace(ready, frames=still_targets(ready.frames, poke, context), poke=poke)
+    settings = settings or Augmentation(colour=0, geometry=0)
+    shown = augment(replace(batch, frames=batch.frames[:, context - 1 : context]), settings, seed)
+    assert shown.flow is not None
+    poke = draw_pokes(shown.flow, shown.frames[:, 0], shown.clip_ids, rule, seed, parts=shown.parts, true=shown.poke)
+    known = replace(shown, frames=shown.frames[:, :0], poke=poke)
+    if torch.device(device).type == "cuda":
+        known = known.pin_memory()
+    frames = batch.frames.to(device, non_blocking=True)
+    frames = augment(replace(batch, frames=frames, flow=None, parts=None, tracks=None), settings, seed).frames
+    return replace(known.to(device), frames=still_targets(frames, poke, context))
 
 
 def adjust_colour(frames: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:

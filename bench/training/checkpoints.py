@@ -33,6 +33,8 @@ from metrics.parsing import read_json, sealed, unsealed
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+PLACED = ("capturable", "foreach", "fused")
+"""How an optimiser computes on this device; not part of its state."""
 BEST = "best"
 
 
@@ -245,13 +247,16 @@ def _state(path: Path) -> dict[str, Any]:
 def _optimizer_state(optimizer: Optimizer) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """Param groups as plain values, and the tensors as "index/name"."""
     state = optimizer.state_dict()
+    groups = [{key: value for key, value in group.items() if key not in PLACED} for group in state["param_groups"]]
+    for group in groups:
+        group["lr"] = group.pop("rate", group["lr"])  # of steps that are recorded, whose rate is a tensor
     tensors = {
         f"{index}/{name}": value
         for index, held in state["state"].items()
         for name, value in held.items()
         if isinstance(value, Tensor)
     }
-    return state["param_groups"], tensors
+    return groups, tensors
 
 
 def _restore_optimizer(optimizer: Optimizer, groups: list[dict[str, Any]], tensors: Mapping[str, Tensor]) -> None:
@@ -259,7 +264,10 @@ def _restore_optimizer(optimizer: Optimizer, groups: list[dict[str, Any]], tenso
     for key, value in tensors.items():
         index, _, name = key.partition("/")
         held.setdefault(int(index), {})[name] = value
-    restored = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in groups]
+    restored = [
+        {k: tuple(v) if k == "betas" else v for k, v in group.items()} | {k: own[k] for k in PLACED if k in own}
+        for group, own in zip(groups, optimizer.param_groups, strict=True)
+    ]
     optimizer.load_state_dict({"state": held, "param_groups": restored})
 
 

@@ -37,6 +37,11 @@ class FabricEngine:
     def __init__(self, fabric: Fabric, optimizers: Mapping[str, Optimizer], steps: int, accumulate: int = 1) -> None:
         self._fabric, self.steps, self._accumulate = fabric, steps, accumulate
         self.iteration = self.epoch = 0
+        if fabric.device.type == "cuda":
+            for optimizer in optimizers.values():
+                for group in optimizer.param_groups:
+                    if "fused" in group:
+                        group["fused"], group["foreach"] = True, False
         self._optimizers: dict[str, Any] = {
             name: fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()
         }
@@ -104,11 +109,11 @@ class Average:
     def update(self, iteration: int) -> None:
         """After step number `iteration`, from 0."""
         weight = 1 - min(self._decay, (1 + iteration) / (10 + iteration))
-        for key, value in self._module.state_dict().items():
-            if value.is_floating_point():
-                self.tensors[key].lerp_(value, weight)
-            else:
-                self.tensors[key].copy_(value)
+        state = self._module.state_dict()
+        moved = [key for key, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.tensors[key] for key in moved], [state.pop(key) for key in moved], weight)
+        for key, value in state.items():
+            self.tensors[key].copy_(value)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from bench.interrupts import interruptible
 from bench.training.checkpoints import Checkpoints, Progress
 from bench.training.engine import Average, FabricEngine, NotFiniteError
 from bench.training.feed import Feed, TrainingData
+from bench.training.graph import GraphedStep
 from bench.training.journal import Journal
 from bench.training.plan import Plan
 from bench.training.validation import Validator
-from methods.training import Training
+from methods.training import Training, TrainingBatch
 from metrics.base import METRICS
 from metrics.errors import DataError, TrainingError
 
@@ -86,6 +87,7 @@ class Loop:
         self.values: dict[str, float] = {}
         self.between = True  # no step is half done
         self.precision: Any = fabric.strategy.precision  # holds the gradient scaler of fp16
+        self.step = GraphedStep(training, engine) if plan.loop.graphs else self._plain_step
         newest = checkpoints.newest()
         if newest is not None:
             self.progress = checkpoints.restore(newest, training, average)
@@ -150,10 +152,10 @@ class Loop:
         while done < self.loop.steps:
             for batch in self.feed.loader:
                 self.engine.iteration, self.engine.epoch = done, self.feed.loader.epoch
-                parts = self.feed.ready(batch).parts(self.loop.accumulate)
+                ready = replace(self.feed.ready(batch), iteration=done)
                 self.between = False
                 with self.fabric.autocast():
-                    scalars = self.training.step(parts, self.engine)
+                    scalars = self.step(ready)
                 if self.average is not None:
                     self.average.update(done)
                 done += 1
@@ -167,6 +169,9 @@ class Loop:
                 yield done
                 if done == self.loop.steps:
                     return
+
+    def _plain_step(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        return self.training.step(batch.parts(self.loop.accumulate), self.engine)
 
     def _log(self, done: int, scalars: dict[str, Tensor], rate: float) -> None:
         if self.journal is None:

@@ -27,12 +27,12 @@ class Adversary(nn.Module):
         self.patch = PatchDiscriminator()
         self.temporal = TemporalDiscriminator(config.horizon)
 
-    def patch_loss(self, part: TrainingBatch, fakes: Tensor, iteration: int, record: Record) -> Tensor:
+    def patch_loss(self, part: TrainingBatch, fakes: Tensor, record: Record) -> Tensor:
         """Of the patch discriminator. `fakes`: `[T B, 3, H, W]`, time first, detached."""
-        index, weight = self._draws(part, iteration, "real frames")
+        index, weight = self._draws(part, "real frames")
         real = by_time(part).index_select(0, index)
         loss, penalty = _real_loss(self.patch, real, weight, self.config.patch_penalty)
-        index, weight = self._draws(part, iteration, "fake frames")
+        index, weight = self._draws(part, "fake frames")
         scores, _ = self.patch(fakes.index_select(0, index))
         loss = record("patch", loss + (weight * fake_hinge(scores)).sum())
         return loss + self.config.patch_penalty * record("patch_penalty", penalty)
@@ -41,42 +41,51 @@ class Adversary(nn.Module):
         """Of the temporal discriminator. `fakes` as in `patch_loss`."""
         real = as_clips(by_time(part), len(part))
         weight = real.new_full((len(part),), 1 / len(part))
-        loss, penalty = _real_loss(self.temporal, real, weight, self.config.temporal_penalty)
-        scores, _ = self.temporal(as_clips(fakes, len(part)))
+        with self.temporal.sharing():
+            loss, penalty = _real_loss(self.temporal, real, weight, self.config.temporal_penalty)
+            scores, _ = self.temporal(as_clips(fakes, len(part)))
         loss = record("temporal", loss + fake_hinge(scores).mean())
         return loss + self.config.temporal_penalty * record("temporal_penalty", penalty)
 
-    def generator_loss(self, part: TrainingBatch, fakes: Tensor, iteration: int, record: Record) -> Tensor:
+    def generator_loss(self, part: TrainingBatch, fakes: Tensor, record: Record) -> Tensor:
         """The weighted terms of the generator. `fakes` as in `patch_loss`, with their graph."""
         config = self.config
-        index, weight = self._draws(part, iteration, "fake frames")
+        index, weight = self._draws(part, "fake frames")
         scores, _ = self.patch(fakes.index_select(0, index))
         loss = config.patch_weight * record("patch_generator", (weight * generator_term(scores)).sum())
-        scores, maps = self.temporal(as_clips(fakes, len(part)))
+        with self.temporal.sharing():
+            scores, maps = self.temporal(as_clips(fakes, len(part)))
+            if config.temporal_matching:
+                with torch.no_grad():
+                    _, wanted = self.temporal(as_clips(by_time(part), len(part)))
         loss = loss + config.temporal_weight * record("temporal_generator", generator_term(scores).mean())
         if config.temporal_matching:
-            with torch.no_grad():
-                _, wanted = self.temporal(as_clips(by_time(part), len(part)))
             matching = record("temporal_matching", feature_matching(maps, wanted))
             loss = loss + config.temporal_matching * matching
         return loss
 
-    def _draws(self, part: TrainingBatch, iteration: int, tag: str) -> tuple[Tensor, Tensor]:
+    def _draws(self, part: TrainingBatch, tag: str) -> tuple[Tensor, Tensor]:
         """Which frames of `part` are drawn, as rows of a tensor `[T B, ...]`, and what each counts for, `[n]`.
 
         Where none is drawn, the first frame is returned and counts for nothing.
         """
         clips, horizon, total = len(part), part.future.shape[1], part.total or len(part)
         count = self.config.patch_frames
-        drawn = torch.randint(total * horizon, (count,), generator=part.common_generator(tag, iteration))
-        clip, frame = drawn // horizon - part.first, drawn % horizon
-        own = (clip >= 0) & (clip < clips)
-        rows = (frame * clips + clip)[own]
-        weight = torch.full((len(rows),), total / (clips * count), dtype=part.frames.dtype)
-        if not len(rows):
-            rows, weight = rows.new_zeros(1), weight.new_zeros(1)
+
+        def rows(part: TrainingBatch) -> Tensor:
+            drawn = torch.randint(total * horizon, (count,), generator=part.common_generator(tag))
+            clip, frame = drawn // horizon - part.first, drawn % horizon
+            return (frame * clips + clip)[(clip >= 0) & (clip < clips)]
+
+        if clips == total:
+            found = part.placed(rows)
+            return found, torch.full((count,), 1 / count, dtype=part.frames.dtype, device=found.device)
+        own = rows(part)
+        weight = torch.full((len(own),), total / (clips * count), dtype=part.frames.dtype)
+        if not len(own):
+            own, weight = own.new_zeros(1), weight.new_zeros(1)
         device = part.frames.device
-        return rows.to(device, non_blocking=True), weight.to(device, non_blocking=True)
+        return own.to(device, non_blocking=True), weight.to(device, non_blocking=True)
 
 
 def as_clips(frames: Tensor, clips: int) -> Tensor:

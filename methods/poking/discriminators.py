@@ -6,6 +6,9 @@ checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,7 +44,8 @@ class SpectralConv3d(nn.Module):
     """A 3-D convolution without bias whose weight is divided by an estimate of its largest singular value.
 
     The estimate is u^T W v, W `[outputs, inputs * volume]`. Unlike PyTorch's hook, a forward pass leaves u and v as
-    they are: `advance` moves them, so that the number of forward passes in a step does not matter.
+    they are: `advance` moves them, so that the number of forward passes in a step does not matter. What passes share,
+    `sigma`, can be computed once and given to each.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class SpectralConv3d(nn.Module):
         flat = self.weight_orig[0].numel()
         self.register_buffer("weight_u", F.normalize(torch.randn(outputs), dim=0, eps=TINY))
         self.register_buffer("weight_v", F.normalize(torch.randn(flat), dim=0, eps=TINY))
+        self.shared: Tensor | None = None
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -67,8 +72,13 @@ class SpectralConv3d(nn.Module):
         self.get_buffer("weight_v").copy_(v)
         self.get_buffer("weight_u").copy_(F.normalize(matrix @ v, dim=0, eps=TINY))
 
+    def sigma(self) -> Tensor:
+        """The estimate, a scalar, in full precision, with its graph."""
+        with torch.autocast(self.weight_orig.device.type, enabled=False):
+            return self.get_buffer("weight_u") @ (self.weight_orig.flatten(1) @ self.get_buffer("weight_v"))
+
     def forward(self, x: Tensor) -> Tensor:
-        sigma = self.get_buffer("weight_u") @ (self.weight_orig.flatten(1) @ self.get_buffer("weight_v"))
+        sigma = self.sigma() if self.shared is None else self.shared
         # Dividing the outcome costs less than dividing the weight: deep layers have few positions and many weights.
         return convolve3d(x, self.weight_orig, None, self.stride, self.padding) / sigma
 
@@ -120,10 +130,23 @@ class TemporalDiscriminator(nn.Module):
 
     def advance(self, count: int = 1) -> None:
         """Power iterations of all spectral norms."""
-        for module in self.modules():
-            if isinstance(module, SpectralConv3d):
-                for _ in range(count):
-                    module.advance()
+        for module in self._spectral():
+            for _ in range(count):
+                module.advance()
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Forward passes within, of the same weights, share the estimates of their singular values."""
+        for module in self._spectral():
+            module.shared = module.sigma()
+        try:
+            yield
+        finally:
+            for module in self._spectral():
+                module.shared = None
+
+    def _spectral(self) -> list[SpectralConv3d]:
+        return [module for module in self.modules() if isinstance(module, SpectralConv3d)]
 
     def forward(self, clips: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = F.relu(self.gn1(self.conv1(clips)))

@@ -114,6 +114,6 @@ def poke_error(found: Tensor, truth: Tensor, location: Tensor) -> Tensor:
     x, y = location.round().long().unbind(1)
     motion = full(truth)[torch.arange(len(truth), device=truth.device), :, y, x]
     place = torch.stack([x, y], dim=1) + motion
-    grid = place * (2 / place.new_tensor([width - 1, height - 1])) - 1
+    grid = torch.stack([place[:, 0] * (2 / (width - 1)), place[:, 1] * (2 / (height - 1))], dim=1) - 1
     there = F.grid_sample(full(found), grid[:, None, None], padding_mode="border", align_corners=True)[:, :, 0, 0]
     return (there + motion).abs().sum(1).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from methods.poking.config import PokingConfig
 from methods.poking.network import PokingNetwork
 from methods.poking.recipes import RECIPES
 from methods.poking.supervision import Supervision
-from methods.training import Engine, Recipe, TrainingBatch
+from methods.training import Engine, Recipe, TrainingBatch, set_rate
 from metrics.errors import MethodError
 
 
@@ -93,23 +93,29 @@ class PokingTraining:
         Scalars: "static"; "reconstruction", "trajectory" and their weighted sum "dynamics"; with discriminators, their
         hinge losses, penalties, and the generator's terms, all before weighting.
         """
+        kind, record = self.kind(engine), _Record(len(parts))
+        if kind == "images":
+            losses = (self.supervision.image_loss(part, record, any_frame=True) for part in parts)
+            engine.minimise("static", losses)
+            return record.values
+        if self.config.stages_of_training == "alternating":
+            engine.minimise("static", (self.supervision.image_loss(part, record) for part in parts))
+        if self.adversary is not None and kind == "adversarial":
+            self._adversarial(self.adversary, parts, engine, record)
+        else:
+            engine.minimise("dynamics", (self._without_adversary(part, record) for part in parts))
+        return record.values
+
+    def kind(self, engine: Engine) -> Literal["images", "videos", "adversarial"]:
+        """See `methods.training.Recordable`."""
         self._set_rates(engine)
-        record = _Record(len(parts))
-        stages, start = self.config.stages_of_training, self.config.gan_start
-        if stages == "two":
+        start = self.config.gan_start
+        if self.config.stages_of_training == "two":
             first = int(self.config.pretrain_share * engine.steps)
             if engine.iteration < first:
-                losses = (self.supervision.image_loss(part, record, any_frame=True) for part in parts)
-                engine.minimise("static", losses)
-                return record.values
+                return "images"
             start += first
-        elif stages == "alternating":
-            engine.minimise("static", (self.supervision.image_loss(part, record) for part in parts))
-        if self.adversary is None or engine.iteration < start:
-            engine.minimise("dynamics", (self._without_adversary(part, record) for part in parts))
-        else:
-            self._adversarial(self.adversary, parts, engine, record)
-        return record.values
+        return "videos" if self.adversary is None or engine.iteration < start else "adversarial"
 
     def method(self) -> Poking:
         """A predictor that shares the network."""
@@ -122,7 +128,7 @@ class PokingTraining:
 
         One part is rolled out once. Several are rolled out again for the generator, so that one graph is held.
         """
-        iteration, graphs = engine.iteration, []
+        graphs = []
         if len(parts) == 1:
             graphs = [self._video(parts[0])]
             fakes = [graphs[0][1].detach()]
@@ -130,7 +136,7 @@ class PokingTraining:
             with torch.no_grad():
                 fakes = [self._video(part)[1] for part in parts]
         pairs = list(zip(parts, fakes, strict=True))
-        engine.minimise("patch", (adversary.patch_loss(part, fake, iteration, record) for part, fake in pairs))
+        engine.minimise("patch", (adversary.patch_loss(part, fake, record) for part, fake in pairs))
         adversary.temporal.advance(2)
         engine.minimise("temporal", (adversary.temporal_loss(part, fake, record) for part, fake in pairs))
         adversary.temporal.advance(2)
@@ -139,7 +145,7 @@ class PokingTraining:
             for part in parts:
                 states, frames = graphs.pop() if graphs else self._video(part)
                 loss = self.supervision.video_loss(part, states, frames, record)
-                yield loss + adversary.generator_loss(part, frames, iteration, record)
+                yield loss + adversary.generator_loss(part, frames, record)
                 del states, frames, loss
 
         engine.minimise("dynamics", losses())
@@ -169,7 +175,7 @@ class PokingTraining:
         passed = sum(engine.epoch >= milestone for milestone in config.rate_milestones)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = rate * config.rate_factor ** (passed if group["follows_milestones"] else 0)
+                set_rate(group, rate * config.rate_factor ** (passed if group["follows_milestones"] else 0))
 
 
 class _Record:

@@ -103,8 +103,9 @@ class ConvGRUCell(nn.Module):
         states = []
         if convolutions is None and torch.is_grad_enabled():
             _, *weights = self._weights()
-            if weights[1].requires_grad and pays(state, weights[1].shape, len(drives)):
-                return roll(drives, state, *weights)
+            tiled = pays(state, weights[1].shape, len(drives))
+            if weights[1].requires_grad and (tiled or state.is_cuda):
+                return roll(drives, state, weights[0], weights[1], tiled=tiled)
         if convolutions is None and step is not None:
             _, *weights = self._weights()
             for drive in drives:

@@ -1,59 +1,98 @@
-"""The steps of a convolutional GRU with a gradient of its own, for training on a CPU."""
+"""The steps of a convolutional GRU with a gradient of its own, for training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
 from methods.convolution import gradients, input_gradient, outputs, refuse_graph, transform_weight
 
 
-def roll(drives: Sequence[Tensor], state: Tensor, gating: Tensor, candidate: Tensor) -> Tensor:
+class Arithmetic(NamedTuple):
+    """How 3x3 convolutions of stride 1 and padding 1 and their gradients are computed.
+
+    Attributes:
+        outputs: of x and the weight.
+        of_input: the gradient for x from that of the outputs and the weight.
+        of_weight: the gradient for the weight from x, that of the outputs, and the weight.
+    """
+
+    outputs: Callable[[Tensor, Tensor], Tensor]
+    of_input: Callable[[Tensor, Tensor], Tensor]
+    of_weight: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+PLAIN = Arithmetic(
+    outputs=lambda x, weight: F.conv2d(x, weight, padding=1),
+    of_input=lambda gradient, weight: F.conv_transpose2d(gradient, weight, padding=1),
+    of_weight=lambda x, gradient, weight: conv2d_weight(x, weight.shape, gradient, padding=1),
+)
+"""PyTorch's kernels, on weights `[O, C, 3, 3]`."""
+
+TILED = Arithmetic(outputs, input_gradient, lambda x, gradient, weight: gradients(x, gradient, weight, of_x=False)[1])
+"""Transforms of tiles (`methods/convolution.py`), on weights at their points, `[36, O, C]`."""
+
+
+def roll(drives: Sequence[Tensor], state: Tensor, gating: Tensor, candidate: Tensor, tiled: bool) -> Tensor:
     """The states after each step, time first, `[T B, C, H, W]`; see `ConvGRUCell`.
 
-    The same as step after step through `convolve`, but the weights are transformed once, and their gradients summed
-    once over all steps: a product of matrices that is T times as long takes far less than T times as long.
+    The same as step after step, but the weights are transformed, or brought into the precision and layout of the
+    arithmetic, once, and their gradients summed once over all steps: a product of matrices that is T times as long
+    takes far less than T times as long.
 
     Args:
         drives: of each of the T steps, what the inputs add to z, r and c before their nonlinearities,
-            `[B, 3 C, H, W]`.
+            `[B, 3 C, H, W]`. Convolutions are computed in their type, states kept in that of `state`.
         state: `[B, C, H, W]`.
         gating: the filters of the state in z and r, `[2 C, C, 3, 3]`.
         candidate: that of r h in c, `[C, C, 3, 3]`.
+        tiled: whether by TILED arithmetic; else PLAIN.
     """
-    found = _Roll.apply(state, transform_weight(gating), transform_weight(candidate), *drives)
-    return cast(Tensor, found)
+    if tiled:
+        return cast(Tensor, _Roll.apply(TILED, state, transform_weight(gating), transform_weight(candidate), *drives))
+    layout = torch.channels_last if state.device.type == "cuda" else torch.contiguous_format
+    gating, candidate = (w.to(drives[0].dtype, memory_format=layout) for w in (gating, candidate))
+    return cast(Tensor, _Roll.apply(PLAIN, state.contiguous(memory_format=layout), gating, candidate, *drives))
 
 
 class _Roll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, first: Tensor, gating: Tensor, candidate: Tensor, *drives: Tensor) -> Tensor:
-        batch, channels = first.shape[:2]
-        shape = (len(drives), batch, channels, *first.shape[2:])
-        states, contents = first.new_empty(shape), first.new_empty(shape)
-        gates = first.new_empty((len(drives), batch, 2 * channels, *first.shape[2:]))
+    def forward(
+        ctx: Any, arithmetic: Arithmetic, first: Tensor, gating: Tensor, candidate: Tensor, *drives: Tensor
+    ) -> Tensor:
+        channels, steps, kind = first.shape[1], len(drives), drives[0].dtype
+        states = _for_steps(first, steps, channels)
+        contents, gates = (_for_steps(first, steps, width, kind) for width in (channels, 2 * channels))
         state = first
-        for step, drive in enumerate(drives):
-            gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
-            gate = torch.add(outputs(state, gating), gate_drive, out=gates[step]).sigmoid_()
-            update, reset = gate.chunk(2, dim=1)
-            content = torch.add(outputs(reset * state, candidate), out_drive, out=contents[step]).tanh_()
-            state = torch.lerp(state, content, update, out=states[step])
+        with torch.autocast(first.device.type, enabled=False):
+            for step, drive in enumerate(drives):
+                gate_drive, out_drive = drive.split([2 * channels, channels], dim=1)
+                gate = torch.add(arithmetic.outputs(state.to(kind), gating), gate_drive, out=gates[step]).sigmoid_()
+                update, reset = gate.chunk(2, dim=1)
+                inner = arithmetic.outputs((reset * state).to(kind), candidate)
+                content = torch.add(inner, out_drive, out=contents[step]).tanh_()
+                state = torch.lerp(state, content.to(state.dtype), update.to(state.dtype), out=states[step])
+        ctx.arithmetic = arithmetic
         ctx.save_for_backward(first, gating, candidate, states, contents, gates)
         return states.flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph()
+        arithmetic: Arithmetic = ctx.arithmetic
         first, gating, candidate, states, contents, gates = ctx.saved_tensors
         steps, _, channels = states.shape[:3]
-        before = torch.cat([first[None], states[:-1]])
+        kind = gates.dtype
         updates, resets = gates.chunk(2, dim=2)
-        inner = resets * before
-        driven = gates.new_empty((steps, len(first), 3 * channels, *first.shape[2:]))
+        before, inner = _for_steps(first, steps, channels, kind), _for_steps(first, steps, channels, kind)
+        before[0], before[1:] = first, states[:-1]
+        torch.mul(resets, before, out=inner)
+        driven = _for_steps(first, steps, 3 * channels, kind)
         of_update, of_reset, of_content = driven.split(channels, dim=2)
         moved = torch.zeros_like(first)
         for step in reversed(range(steps)):
@@ -61,11 +100,20 @@ class _Roll(torch.autograd.Function):
             update, reset, content = updates[step], resets[step], contents[step]
             torch.mul(moved * update, 1 - content.square(), out=of_content[step])
             torch.mul(moved * (content - before[step]), update - update.square(), out=of_update[step])
-            of_inner = input_gradient(of_content[step], candidate)
+            of_inner = arithmetic.of_input(of_content[step], candidate)
             torch.mul(of_inner * before[step], reset - reset.square(), out=of_reset[step])
-            of_gates = input_gradient(driven[step, :, : 2 * channels], gating)
+            of_gates = arithmetic.of_input(driven[step, :, : 2 * channels], gating)
             moved = moved * (1 - update) + of_inner * reset + of_gates
-        all_steps = [part.flatten(0, 1) for part in (before, driven, inner)]
-        _, of_gating = gradients(all_steps[0], all_steps[1][:, : 2 * channels], gating, of_x=False)
-        _, of_candidate = gradients(all_steps[2], all_steps[1][:, 2 * channels :], candidate, of_x=False)
-        return moved, of_gating, of_candidate, *driven
+        x, driving, content_x = (part.flatten(0, 1) for part in (before, driven, inner))
+        of_gating = arithmetic.of_weight(x, driving[:, : 2 * channels], gating)
+        of_candidate = arithmetic.of_weight(content_x, driving[:, 2 * channels :], candidate)
+        return None, moved, of_gating, of_candidate, *driven
+
+
+def _for_steps(like: Tensor, steps: int, channels: int, kind: torch.dtype | None = None) -> Tensor:
+    """New memory for `[T, B, channels, H, W]`, each step laid out as `like`, in its type unless `kind` is given."""
+    batch, _, height, width = like.shape
+    kind = kind or like.dtype
+    if like.is_contiguous():
+        return like.new_empty((steps, batch, channels, height, width), dtype=kind)
+    return like.new_empty((steps, batch, height, width, channels), dtype=kind).permute(0, 1, 4, 2, 3)

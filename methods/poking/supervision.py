@@ -134,9 +134,12 @@ class Supervision:
         count, horizon, clips = self.config.perceptual_frames, part.future.shape[1], len(part)
         if count is None or count >= horizon:
             return None
-        drawn = [torch.randperm(horizon, generator=one)[:count] for one in part.generators("reconstruction frames")]
-        rows = torch.stack(drawn, dim=1) * clips + torch.arange(clips)
-        return rows.flatten().to(part.frames.device, non_blocking=True)
+
+        def rows(part: TrainingBatch) -> Tensor:
+            drawn = [torch.randperm(horizon, generator=one)[:count] for one in part.generators("reconstruction frames")]
+            return (torch.stack(drawn, dim=1) * clips + torch.arange(clips)).flatten()
+
+        return part.placed(rows)
 
 
 def signed(frames: Tensor) -> Tensor:
@@ -155,7 +158,10 @@ def _rows(values: Tensor, rows: Tensor | None) -> Tensor:
 
 def _drawn_images(part: TrainingBatch) -> Tensor:
     """One of the frames x0..xT of each clip, `[B, 3, H, W]`."""
-    count = part.future.shape[1] + 1
-    drawn = [int(torch.randint(count, (1,), generator=generator)) for generator in part.generators("image")]
-    rows = torch.arange(len(part)) * part.frames.shape[1] + part.context - 1 + torch.tensor(drawn)
-    return part.frames.flatten(0, 1).index_select(0, rows.to(part.frames.device, non_blocking=True))
+
+    def rows(part: TrainingBatch) -> Tensor:
+        count = part.future.shape[1] + 1
+        drawn = [int(torch.randint(count, (1,), generator=generator)) for generator in part.generators("image")]
+        return torch.arange(len(part)) * part.frames.shape[1] + part.context - 1 + torch.tensor(drawn)
+
+    return part.frames.flatten(0, 1).index_select(0, part.placed(rows))

@@ -136,7 +136,7 @@ def test_poking_step(side: int, precision: str) -> None:
     released = ReleasedStep(states[0], Features("vgg19", moved), *states[1:3])
     poke = poke_map(pokes.location, pokes.displacement, side)
     drawn = tuple(
-        torch.randint(STEP_CLIPS * HORIZON, (16,), generator=part.common_generator(tag, 0)).tolist()
+        torch.randint(STEP_CLIPS * HORIZON, (16,), generator=part.common_generator(tag)).tolist()
         for tag in ("real frames", "fake frames")
     )
     frames = part.frames * 2 - 1

@@ -54,7 +54,7 @@ def measured(request: pytest.FixtureRequest) -> Measured:
     if request.param:
         tags = ("real frames", "fake frames")
         everything = CLIPS * HORIZON
-        generators = [part.common_generator(tag, 0) for tag in tags]
+        generators = [part.common_generator(tag) for tag in tags]
         drawn = tuple(torch.randint(everything, (16,), generator=one).tolist() for one in generators)
 
     def ours() -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from methods import convolution
 from methods.convolution import convolve, convolve_transformed, pays, transform_weight
 from methods.perceptual import Perceptual
 from methods.poking.predictor import ConvGRUCell
+from methods.poking.recurrence import PLAIN, _Roll, roll
 from metrics.errors import MethodError
 
 EXACT = 1e-10
@@ -147,6 +149,41 @@ def test_roll_equals_steps(repeated: bool, moves_state: bool) -> None:
     direction = drawn(*found.shape, seed=7)
     ours, theirs = (torch.autograd.grad(one, moved, direction) for one in (found, wanted))
     assert all(relative(a, b) < EXACT for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_roll_by_pytorchs_kernels_equals_steps(layout: torch.memory_format) -> None:
+    """As on a GPU, where maps have channels innermost."""
+    torch.manual_seed(0)
+    cell = ConvGRUCell(2, 3).double()
+    state = drawn(2, 3, 6, 5).contiguous(memory_format=layout).requires_grad_()
+    drives = [drawn(2, 9, 6, 5, seed=seed).contiguous(memory_format=layout).requires_grad_() for seed in (4, 5, 6)]
+    _, *weights = cell._weights()
+    found = cast(Tensor, _Roll.apply(PLAIN, state, *weights, *drives))
+    wanted = by_steps(cell, drives, state)
+    assert relative(found.detach(), wanted.detach()) < EXACT
+    direction = drawn(*found.shape, seed=7)
+    moved = [state, *drives, *(gate.weight for gate in (cell.update_gate, cell.reset_gate, cell.out_gate))]
+    ours, theirs = (torch.autograd.grad(one, moved, direction) for one in (found, wanted))
+    assert all(relative(a, b) < EXACT for a, b in zip(ours, theirs, strict=True))
+
+
+def test_roll_in_half_precision_is_near_the_steps_in_float32() -> None:
+    torch.manual_seed(0)
+    cell = ConvGRUCell(4, 8)
+    state = drawn(2, 8, 6, 5, dtype=torch.float32).requires_grad_()
+    drives = [drawn(2, 24, 6, 5, seed=seed, dtype=torch.float32).requires_grad_() for seed in (4, 5, 6)]
+    _, *weights = cell._weights()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = roll([drive.bfloat16() for drive in drives], state, *weights, tiled=False)
+    wanted = by_steps(cell, drives, state)
+    assert found.dtype == torch.float32
+    assert relative(found.detach(), wanted.detach()) < 0.01
+    moved = [state, *drives, *(gate.weight for gate in (cell.update_gate, cell.reset_gate, cell.out_gate))]
+    ours, theirs = (torch.autograd.grad(one.square().sum(), moved) for one in (found, wanted))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == torch.float32
+        assert relative(a, b) < 0.02
 
 
 @pytest.mark.usefixtures("always")

@@ -30,7 +30,7 @@ def draws(made: PokingTraining, part: TrainingBatch, tag: str) -> list[int]:
     """Which frames the patch discriminator sees: clip * T + frame."""
     everything = part.total * part.future.shape[1]
     count = made.config.patch_frames
-    return torch.randint(everything, (count,), generator=part.common_generator(tag, 0)).tolist()
+    return torch.randint(everything, (count,), generator=part.common_generator(tag)).tolist()
 
 
 def released(made: PokingTraining, net: Net) -> ReleasedStep:
@@ -115,6 +115,6 @@ def test_a_part_that_no_draw_falls_into_has_a_loss_of_zero() -> None:
     made = training(patch_frames=1)
     part = batch(clips=4, horizon=3)
     assert made.adversary is not None
-    drawn = torch.randint(12, (1,), generator=part.common_generator("real frames", 0))
-    weights = [float(made.adversary._draws(one, 0, "real frames")[1].sum()) for one in part.parts(4)]
+    drawn = torch.randint(12, (1,), generator=part.common_generator("real frames"))
+    weights = [float(made.adversary._draws(one, "real frames")[1].sum()) for one in part.parts(4)]
     assert weights == [4.0 if row == int(drawn) // 3 else 0.0 for row in range(4)]
