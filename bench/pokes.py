@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from bench.data.batch import sent
 from bench.data.interface import DataSet
 from bench.flow import FlowSource
 from bench.foreground import Mask, grabcut
@@ -243,9 +244,10 @@ def still_targets(frames: Tensor, poke: DrawnPoke, context: int) -> Tensor:
     rows = poke.rows("background")
     if not rows:
         return frames
-    target = frames.clone()
-    target[rows, context:] = frames[rows, context - 1 : context]
-    return target
+    places = sent(rows, frames.device, torch.long)
+    still = frames[places].clone()
+    still[:, context:] = still[:, context - 1 : context].clone()
+    return frames.index_copy(0, places, still)
 
 
 def foreground_mask(rule: PokeRule, x0: Tensor | None, parts: Tensor | None, clip_id: str, margin: int) -> Mask:

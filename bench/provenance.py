@@ -27,14 +27,18 @@ _ABSOLUTE = re.compile(r"(?:^|(?<=[=:,]))(?:~|/)[^=:,]*/[^=:,]*")
 """An absolute path, alone or as an option's value; what has no folder in it, such as "/", is none worth shortening."""
 
 
+COMMIT_VARIABLE = "POKEBENCH_COMMIT"
+"""Names the commit of a source tree that was exported without its history."""
+
+
 def commit() -> str:
-    """Commit of the source tree, with "+changes" when it is not clean; "" outside a checkout."""
+    """Commit of the source tree, with "+changes" when it is not clean; outside a checkout, $POKEBENCH_COMMIT or ""."""
     root = Path(__file__).resolve().parent.parent
     try:
         head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get(COMMIT_VARIABLE, "")
     return head + ("+changes" if changed else "")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,19 @@ from peers.untrained import TRAINED, narrow_config, untrained_method
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bench.data.augment import Augmentation
+from bench.distributed import World
 from bench.evaluate import evaluate
 from bench.flow import DEFAULT
+from bench.pokes import PokeRule
 from bench.prediction import predict
 from bench.protocol import Protocol
 from bench.store import Store
 from bench.train import make_fabric, train
 from bench.training.engine import FabricEngine
-from bench.training.feed import TrainingData
-from bench.training.plan import make_plan
+from bench.training.feed import Feed, TrainingData
+from bench.training.graph import GraphedStep
+from bench.training.plan import DataPlan, make_plan
 from methods.conformance.clips import generated_clips, shown
 from methods.interface import Poke
 from methods.registry import build_method
@@ -72,11 +78,12 @@ def batch(device: torch.device) -> TrainingBatch:
 
 
 class Stepper:
-    """One training of a narrow network on one device."""
+    """One training of a narrow network on one device, its configuration with `changes`."""
 
-    def __init__(self, name: str, device: torch.device, precision: str = "fp32") -> None:
+    def __init__(self, name: str, device: torch.device, precision: str = "fp32", **changes: Any) -> None:
         kind: Any = TRAININGS.get(name)
-        self.training = kind(narrow_config(name), seed=0)
+        config = narrow_config(name)
+        self.training = kind(type(config)(**{**config.model_dump(), **changes}), seed=0)
         self.fabric = make_fabric(precision, device.type)
         for network in self.training.networks.values():
             network.to(device)
@@ -126,6 +133,72 @@ def test_a_step_never_waits_for_the_device(name: str) -> None:
         stepper.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.usefixtures("full_float32")
+@pytest.mark.parametrize("changes", [{"gan": True, "gan_start": 5}, {"poke_encoder": "plus", "decoder": "warp"}])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_steps_are_plain_steps(changes: dict[str, Any], precision: str) -> None:
+    """Their rates are so small that rounding hardly grows from step to step."""
+    changes = {**changes, "learning_rate": 1e-6}
+    if changes.get("decoder") == "warp":
+        changes |= {"motion_weight": 0.8, "poke_weight": 0.8, "hold": 0.0}
+    plain, recorded = (Stepper("poking", GPU, precision, **changes) for _ in range(2))
+    graphed = GraphedStep(recorded.training, recorded.engine)
+    for step in range(10):
+        plain.batch = recorded.batch = replace(
+            plain.batch, seed=step, iteration=step, frames=plain.batch.frames.flip(0)
+        )
+        wanted = {key: float(value) for key, value in plain.step().items()}
+        with recorded.fabric.autocast():
+            found = {key: float(value) for key, value in graphed(recorded.batch).items()}
+        recorded.engine.iteration += 1
+        assert found.keys() == wanted.keys()
+        for key, value in wanted.items():
+            assert found[key] == pytest.approx(value, rel=HALF if precision == "bf16" else LOSSES, abs=LOSSES), (
+                step,
+                key,
+            )
+
+
+def test_batches_come_without_waiting_for_the_device() -> None:
+    data = DriftingDiscs(8, size=SIDE, length=11)
+    plan = DataPlan(
+        dataset="discs", size=SIDE, flow=DEFAULT, augmentation=Augmentation(), poke=PokeRule(background=0.5)
+    )
+    feed = Feed(data, plan, frozenset({"poke"}), 4, 0, GPU, World(0, 1))
+    for batch_read in feed.loader:
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            made = feed.ready(batch_read)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert made.frames.is_cuda
+        assert made.flow is not None
+        assert made.flow.is_cuda
+
+
+def test_a_recorded_training_is_stopped_and_goes_on(tmp_path: Path) -> None:
+    sets = ["loop.steps=14", "loop.graphs=true", "loop.precision=bf16", "loop.validate_every=0", "loop.log_every=1"]
+    sets += [f"data.flow={DEFAULT}", "model.width=32", "model.min_side=32", "model.gan=true", "model.gan_start=8"]
+    data = TrainingData(DriftingDiscs(18, size=SIDE, length=11), None)
+
+    def run(folder: str, report: Any = None) -> list[dict[str, Any]]:
+        plan = make_plan("poking", "small", [*sets, "loop.checkpoint_every=0", "data.validation_clips=0"])
+        train(plan, tmp_path / folder, data=data, fabric=make_fabric("bf16", "cuda"), report=report)
+        return [json.loads(line) for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+
+    def stopping(done: int, _: int, __: str) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", stopping)
+    for ours, once in zip(run("parts"), whole, strict=True):
+        assert ours["iteration"] == once["iteration"]
+        assert ours["dynamics"] == pytest.approx(once["dynamics"], rel=HALF)
 
 
 def test_an_evaluation_has_the_rows_of_the_cpu(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
-from bench.data.batch import ClipBatch
+from bench.data.batch import ClipBatch, sent
 from bench.pokes import PokeRule, draw_pokes, still_targets
 from methods.interface import Poke, clip_generator
 from metrics.errors import DataError
@@ -91,9 +91,9 @@ def augment(batch: ClipBatch, settings: Augmentation, seed: int) -> ClipBatch:
     changes = [draw_changes(settings, seed, clip_id, height, width) for clip_id in batch.clip_ids]
     coloured = [row for row, change in enumerate(changes) if change.colour is not None]
     if coloured:
-        factors = frames.new_tensor([changes[row].colour for row in coloured])
-        frames = frames.clone()
-        frames[coloured] = adjust_colour(frames[coloured], *factors.unbind(1))
+        factors = sent([changes[row].colour for row in coloured], frames.device)
+        places = sent(coloured, frames.device, torch.long)
+        frames = frames.index_copy(0, places, adjust_colour(frames[places], *factors.unbind(1)))
     changed = replace(batch, frames=frames)
     moved = [row for row, change in enumerate(changes) if change.geometry is not None]
     motions = [change.geometry for change in changes if change.geometry is not None]
@@ -161,7 +161,7 @@ def sampling(angle: Tensor, shift: Tensor, height: int, width: int) -> tuple[Ten
         A grid `[B, H, W, 2]` for `grid_sample` with reflection and align_corners=True, and signs `[B, 2, H, W]`, -1
         where the picture is mirrored along x or y.
     """
-    half = shift.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    half = sent([(width - 1) / 2, (height - 1) / 2], shift.device, shift.dtype)
     rows = torch.arange(height, device=shift.device, dtype=shift.dtype)
     columns = torch.arange(width, device=shift.device, dtype=shift.dtype)
     x = (columns - half[0])[None, None, :] - shift[:, 0, None, None]
@@ -180,29 +180,29 @@ def _moved(batch: ClipBatch, rows: list[int], motions: list[tuple[float, int, in
         rows, motions = [rows[k] for k in kept], [motions[k] for k in kept]
     if not rows:
         return batch
-    values = batch.frames.new_tensor(motions)
+    device, frames = batch.frames.device, batch.frames
+    values, places = sent(motions, device), sent(rows, device, torch.long)
     grid, signs = sampling(values[:, 0], values[:, 1:], height, width)
-    frames = batch.frames.clone()
-    stacked = frames[rows].flatten(1, 2)
-    frames[rows] = _sampled(stacked, grid, "bilinear").unflatten(1, frames.shape[1:3])
+    moved = _sampled(frames[places].flatten(1, 2), grid, "bilinear").unflatten(1, frames.shape[1:3])
+    frames = frames.index_copy(0, places, moved)
     flow, parts = batch.flow, batch.parts
     if flow is not None:
-        flow = flow.clone()
-        vectors = _sampled(flow[rows], grid, "bilinear")
-        flow[rows] = _turned(vectors * signs, values[:, 0]) if rotate_vectors else vectors
+        vectors = _sampled(flow[places], grid, "bilinear")
+        vectors = _turned(vectors * signs, values[:, 0]) if rotate_vectors else vectors
+        flow = flow.index_copy(0, places, vectors)
     if parts is not None:
-        parts = parts.clone()
-        parts[rows] = _sampled(parts[rows][:, None].float(), grid, "nearest")[:, 0].to(parts.dtype)
+        turned = _sampled(parts[places][:, None].float(), grid, "nearest")[:, 0].to(parts.dtype)
+        parts = parts.index_copy(0, places, turned)
     tracks = batch.tracks
     if tracks is not None:
-        tracks = tracks.clone()
-        tracks[rows] = _moved_points(tracks[rows], values[:, 0], values[:, 1:], height, width)
+        points = _moved_points(tracks[places], values[:, 0], values[:, 1:], height, width)
+        tracks = tracks.index_copy(0, places, points)
     return replace(batch, frames=frames, flow=flow, parts=parts, poke=poke, tracks=tracks)
 
 
 def _moved_points(points: Tensor, angle: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
     """Where the content at `points` `[B, k, T, 2]`, (x, y) in px, is after the motion; perhaps outside the picture."""
-    centre = points.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    centre = sent([(width - 1) / 2, (height - 1) / 2], points.device, points.dtype)
     turned = _turned((points - centre).movedim(-1, 1), angle).movedim(1, -1)
     return turned + centre + shift[:, None, None, :]
 

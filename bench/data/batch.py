@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,11 @@ class ClipBatch:
             poke=poke,
             tracks=None if self.tracks is None else change(self.tracks),
         )
+
+
+def sent(values: Sequence[Any], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """`values` as a tensor on `device`; the program goes on while they are sent."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def batch_of(clips: Sequence[Clip], flow: Sequence[Tensor] | None = None, poke: Poke | None = None) -> ClipBatch:

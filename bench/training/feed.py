@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from bench.data.augment import Augmentation, augment, training_batch
-from bench.data.batch import ClipBatch
+from bench.data.batch import ClipBatch, sent
 from bench.data.interface import ClipRef, DataSet, Progress
 from bench.data.loader import ClipLoader
 from bench.data.registry import DATASETS, open_dataset
@@ -159,9 +159,8 @@ def _at_rest_where_beside(batch: ClipBatch) -> ClipBatch:
     rows = batch.poke.rows("background")
     if not rows:
         return batch
-    flow = batch.flow.clone()
-    flow[rows] = 0
-    return replace(batch, flow=flow)
+    places = sent(rows, batch.flow.device, torch.long)
+    return replace(batch, flow=batch.flow.index_fill(0, places, 0))
 
 
 def _lot(source: str) -> int:

@@ -22,6 +22,8 @@ from metrics.errors import MethodError
 NAME = "poking"
 CHUNK = 16
 """Clips rolled out and drawn at a time: at full size, 64 px and ten frames, the largest map then takes 0.3 GB."""
+GPU_CHUNK = 64
+"""The same on a GPU, which few clips do not keep busy."""
 MANY = 8
 """From so many pokes on one image, transforming the weights of the predictor pays off on a CPU."""
 LPIPS_NOTE = " It was trained with LPIPS (VGG) in place of mean absolute differences between maps."
@@ -166,9 +168,9 @@ class Poking:
         """Float32 `[B, F, 3, H, W]` in [0, 1] from x0 in [-1, 1] and its states, a few clips at a time."""
         pokes = Poke(pokes.location.to(self._type), pokes.displacement.to(self._type))
         phi = self.network.encode_poke(pokes)
-        videos = []
-        for low in range(0, len(phi), CHUNK):
-            these = slice(low, low + CHUNK)
+        videos, chunk = [], GPU_CHUNK if phi.is_cuda else CHUNK
+        for low in range(0, len(phi), chunk):
+            these = slice(low, low + chunk)
             given = [state[these] for state in states]
             rolled = self.network.rollout(given, phi[these], horizon, convolutions, self._step)
             poke, rows = Poke(pokes.location[these], pokes.displacement[these]), None

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from peers.timing import REPORTED
+from peers.timing import KERNELS, REPORTED, Kernel
 
 from bench import provenance
 
@@ -35,6 +35,24 @@ def table(figures: dict[str, dict[str, float]]) -> str:
             ]
         )
     return str(tabulate(rows, headers=HEADS, tablefmt="github", disable_numparse=True))
+
+
+LONGEST, NAME = 12, 90
+"""Kernels of a program that are listed, and letters of their names."""
+
+
+def kernel_table(title: str, found: list[Kernel]) -> list[str]:
+    """Lines of markdown: the longest kernels of a program, and what all take together."""
+    from tabulate import tabulate
+
+    whole = sum(row.milliseconds for row in found)
+    rows = [
+        [f"`{row.name[:NAME]}`", row.calls, f"{row.milliseconds:.2f}", f"{row.milliseconds / whole:.0%}"]
+        for row in found[:LONGEST]
+    ]
+    calls = sum(row.calls for row in found)
+    rows.append(["all", calls, f"{whole:.2f}", "100%"])
+    return ["", f"## {title}", "", str(tabulate(rows, ("kernel", "calls", "ms", "share"), "github"))]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -67,3 +85,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "",
     ]
     (OUT / f"{device}.md").write_text("\n".join(lines))
+    if KERNELS:
+        tables = [line for title, found in KERNELS.items() for line in kernel_table(title, found)]
+        head = ["# Kernels of one turn", "", "From torch.profiler, in the run of the table of speeds beside this one."]
+        (OUT / f"{device}-kernels.md").write_text("\n".join([*head, *tables, ""]))

@@ -12,12 +12,13 @@ from peers.official_lpips import official_lpips
 from peers.plain_i3d import PlainI3D
 from peers.poking_clips import batch, classifier
 from peers.poking_released import Features, ReleasedStep
-from peers.timing import interleaved, report
+from peers.timing import interleaved, profiled, report
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.train import make_fabric
 from bench.training.engine import FabricEngine
+from bench.training.graph import WARM, GraphedStep
 from methods.interface import Poke
 from methods.perceptual import Perceptual
 from methods.poking.config import PokingConfig
@@ -37,11 +38,12 @@ pytestmark = [
 DEVICE = "cuda"
 ROUNDS = 5
 I3D_CLIPS, FRAMES = 64, 10
-I3D_SHARE = 0.5
-"""Of the measured half-precision peak."""
-LPIPS_CLIPS, PREDICTIONS, LPIPS_RATIO = 64, 4, 7.0
+I3D_SHARE = 0.2
+"""Of the measured half-precision peak. Memory bounds it: maps of the first layers are large, and their channels few."""
+LPIPS_CLIPS, PREDICTIONS, LPIPS_RATIO, LPIPS_SHARE = 64, 4, 7.0, 0.2
+"""The share is of the measured peak of full float32."""
 STEP_CLIPS, HORIZON = 10, 10
-STEP_RATIO = 3.0
+STEP_RATIOS = {"bf16": 3.0, "fp32": 1.5}
 """Of the released form's time to ours, at the batch of the paper."""
 HALF_STEPS = 0.02
 """Relative, between our losses in bfloat16 and in float32."""
@@ -77,6 +79,7 @@ def test_i3d_in_half_precision() -> None:
         times = interleaved({"ours": waiting(ours), "peer": waiting(peer)}, ROUNDS)
     title = f"I3D in float16, {I3D_CLIPS} clips of {FRAMES} frames, 64 px, {DEVICE}"
     figures = report(title, times, I3D_CLIPS, "clips", peer, DEVICE, torch.float16)
+    profiled(title, ours)
     assert figures["share_of_peak"] >= I3D_SHARE
 
 
@@ -99,13 +102,18 @@ def test_lpips() -> None:
         times = interleaved({"ours": waiting(ours), "peer": waiting(peer)}, ROUNDS)
     pairs = PREDICTIONS * LPIPS_CLIPS * FRAMES
     title = f"LPIPS (alex), 64 px, {PREDICTIONS} predictions a reference, {DEVICE}"
-    assert report(title, times, pairs, "pairs", peer, DEVICE)["ratio"] >= LPIPS_RATIO
+    figures = report(title, times, pairs, "pairs", peer, DEVICE)
+    profiled(title, ours)
+    assert figures["share_of_peak"] >= LPIPS_SHARE
+    assert figures["ratio"] >= LPIPS_RATIO
 
 
 class Steps:
-    """Training steps of our form, in one precision and layout."""
+    """Training steps of our form, in one precision and layout, recorded or as they are."""
 
-    def __init__(self, tensors: dict[str, Tensor], part: TrainingBatch, precision: str, **fields: Any) -> None:
+    def __init__(
+        self, tensors: dict[str, Tensor], part: TrainingBatch, precision: str, graphs: bool = False, **fields: Any
+    ) -> None:
         config = PokingConfig(gan_start=0, learning_rate=1e-9, **fields)
         self.training = PokingTraining(config, seed=0)
         self.training.supervision._perceptual = Perceptual("vgg19", 5, tensors).to(DEVICE)
@@ -114,9 +122,12 @@ class Steps:
         self.fabric = make_fabric(precision, DEVICE)
         self.engine = FabricEngine(self.fabric, self.training.optimizers, steps=100)
         self.part = part
+        self.graphed = GraphedStep(self.training, self.engine) if graphs else None
 
     def __call__(self) -> dict[str, Tensor]:
         with self.fabric.autocast():
+            if self.graphed is not None:
+                return self.graphed(self.part)
             return self.training.step([self.part], self.engine)
 
 
@@ -130,7 +141,7 @@ def test_poking_step(side: int, precision: str) -> None:
     pokes = Poke(made.poke.location.to(DEVICE), made.poke.displacement.to(DEVICE))
     part = TrainingBatch(made.frames.to(DEVICE), 1, made.clip_ids, made.seed, poke=pokes, total=STEP_CLIPS)
     fields = {"size": side, "channels_last": precision == "bf16"}
-    ours = Steps(tensors, part, precision, **fields)
+    ours = Steps(tensors, part, precision, graphs=True, **fields)
     states = [{k: v.to(DEVICE) for k, v in network.state_dict().items()} for network in ours.training.networks.values()]
     moved = {key: value.to(DEVICE) for key, value in tensors.items()}
     released = ReleasedStep(states[0], Features("vgg19", moved), *states[1:3])
@@ -144,15 +155,19 @@ def test_poking_step(side: int, precision: str) -> None:
     def peer() -> object:
         return released(frames, poke, *drawn)
 
-    found = ours()
+    found = {name: float(value) for name, value in ours().items()}
     plain = Steps(tensors, part, "fp32", size=side)()
     for name in ("static", "reconstruction", "trajectory"):
-        assert float(found[name]) == pytest.approx(float(plain[name]), rel=HALF_STEPS), name
+        assert found[name] == pytest.approx(float(plain[name]), rel=HALF_STEPS), name
+    del plain
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    waiting(ours)()
-    peak = torch.cuda.max_memory_allocated() / 2**20
+    for _ in range(WARM):
+        waiting(ours)()
+    peak = torch.cuda.max_memory_reserved() / 2**20
     times = interleaved({"ours": waiting(ours), "peer": waiting(peer)}, ROUNDS)
     type = torch.bfloat16 if precision == "bf16" else torch.float32
     title = f"poking step, {side} px, batch {STEP_CLIPS}, {precision}, {peak:.0f} MiB, {DEVICE}"
     figures = report(title, times, STEP_CLIPS, "clips", peer, DEVICE, type)
-    assert figures["ratio"] >= (STEP_RATIO if precision == "bf16" else 1)
+    profiled(title, ours)
+    assert figures["ratio"] >= STEP_RATIOS[precision]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from peers import plain_i3d
 from peers.clips import closed_form_pair, noise
 from peers.plain_i3d import PlainI3D
 from torch import Tensor
 
 from metrics.errors import VideoError
-from metrics.features.i3d import I3D, i3d_logits
+from metrics.features import i3d_cpu, i3d_gpu
+from metrics.features.i3d import I3D, i3d_logits, widened
 from metrics.features.i3d_cpu import I3DForCPU
 from metrics.features.i3d_layers import Pool, fold, same_padding
 from metrics.resize import Rule, resize_video
@@ -103,12 +107,27 @@ def test_equals_the_plain_network_on_strong_contrast(exact_network: PlainI3D) ->
     assert_within_budget(i3d_logits(grating), expected)
 
 
-@pytest.mark.parametrize("frames", [9, 10])
+@pytest.mark.parametrize("frames", [9, 10, *(pytest.param(frames, marks=pytest.mark.slow) for frames in (11, 16))])
 def test_the_arrangement_for_gpus_equals_the_plain_network(exact_network: PlainI3D, frames: int) -> None:
-    video = noise(frames + 40, 1, frames, 64, 64)
+    video = noise(frames + 40, 2, frames, 64, 64)
     network = I3D(fold(weights("i3d-kinetics-400")))
     with torch.no_grad():
         assert_within_budget(network(resize_video(video, 224)), logits_of(exact_network, video))
+
+
+def test_the_arrangement_for_gpus_takes_many_frames_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from metrics.features import i3d
+
+    parts: list[int] = []
+    monkeypatch.setattr(I3D, "_clips", lambda self, video: parts.append(len(video)) or video[:, 0, 0, 0, :1])
+    network = I3D(fold(weights("i3d-kinetics-400")))
+    video = torch.arange(5.0).view(5, 1, 1, 1, 1).expand(5, 9, 3, 2, 2)
+    monkeypatch.setattr(i3d, "PASS_FRAMES", 18)
+    assert network(video).flatten().tolist() == [0, 1, 2, 3, 4]
+    assert parts == [2, 2, 1]
+    monkeypatch.setattr(i3d, "PASS_FRAMES", 1)
+    assert len(network(video)) == 5
+    assert parts[3:] == [1] * 5
 
 
 @pytest.mark.slow
@@ -163,18 +182,116 @@ def test_same_padding(n: int, size: int, stride: int, expected: tuple[int, int])
     assert same_padding(n, size, stride) == expected
 
 
-@pytest.mark.parametrize("pool", [Pool((1, 3, 3), (1, 2, 2)), Pool((3, 3, 3), (2, 2, 2)), Pool((3, 3, 3), (1, 1, 1))])
-@pytest.mark.parametrize("sides", [(1, 2, 3), (2, 5, 8), (5, 7, 7), (6, 14, 14)])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        *(Pool((1, 3, 3), (1, 2, 2)), Pool((3, 3, 3), (2, 2, 2))),
+        *(Pool((2, 2, 2), (2, 2, 2)), Pool((3, 3, 3), (1, 1, 1))),
+    ],
+)
+@pytest.mark.parametrize("sides", [(1, 2, 3), (2, 5, 8), (3, 4, 4), (5, 7, 7), (6, 14, 14)])
 def test_max_pools_pad_like_the_plain_network(pool: Pool, sides: tuple[int, int, int]) -> None:
-    from peers import plain_i3d
-
-    from metrics.features import i3d, i3d_cpu
-
     x = torch.rand(2, 4, *sides, generator=torch.Generator().manual_seed(sum(sides)))
     expected = plain_i3d.Pool(pool.size, pool.stride)(x)
-    assert torch.equal(i3d.max_pool(x, pool), expected)
     rows_first = x.permute(3, 0, 2, 4, 1).contiguous()
     assert torch.equal(i3d_cpu.max_pool(rows_first, pool).permute(1, 4, 2, 0, 3), expected)
+    pooled = i3d_gpu.max_pool(x.permute(0, 2, 3, 4, 1).contiguous(), pool)
+    assert pooled.is_contiguous()
+    assert torch.equal(pooled.permute(0, 4, 1, 2, 3), expected)
+
+
+def random_layer(seed: int, outputs: int, inputs: int, size: int) -> tuple[Tensor, Tensor]:
+    """A layer in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, inputs, size, size, size, generator=generator, dtype=torch.float64)
+    return weight, torch.randn(outputs, generator=generator, dtype=torch.float64)
+
+
+def plain_layer(x: Tensor, layer: tuple[Tensor, Tensor], stride: int = 1) -> Tensor:
+    """ReLU of the convolution of `[B, T, H, W, C]`, in which nothing is rearranged."""
+    padded = plain_i3d.same_pad(x.permute(0, 4, 1, 2, 3), layer[0].shape[2:], (stride,) * 3)
+    return torch.nn.functional.conv3d(padded, *layer, stride).relu().permute(0, 2, 3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "sides", [(9, 16, 16), (10, 16, 16), (11, 13, 14), (16, 14, 13), (12, 15, 17), (13, 6, 5), (2, 3, 2), (1, 1, 1)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_first_convolution_equals_a_plain_one(sides: tuple[int, int, int], dtype: torch.dtype) -> None:
+    frames, height, width = sides
+    layer = random_layer(1, 8, 3, 7)
+    video = torch.rand(2, frames, 3, height, width, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = plain_layer((2 * video - 1).permute(0, 1, 3, 4, 2), layer, stride=2)
+    found = i3d_gpu.FirstConv(layer, dtype)(video)
+    assert found.is_contiguous()
+    assert found.dtype == dtype
+    assert 0.2 < (found > 0).float().mean() < 0.8
+    tolerance = 1e-11 if dtype == torch.float64 else 2e-4
+    torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=0)
+
+
+def test_the_first_convolution_in_half_precision_sees_the_video_rounded_once() -> None:
+    video = torch.rand(1, 9, 3, 12, 12, generator=torch.Generator().manual_seed(3))
+    blocks = i3d_gpu.blocks(video, torch.float16)
+    exact = i3d_gpu.blocks(video.double(), torch.float64)
+    assert torch.equal(blocks, exact.half())
+    assert torch.equal(i3d_gpu.windows(blocks), i3d_gpu.windows(exact).half())
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_layers_for_gpus_equal_plain_ones(size: int) -> None:
+    layer = random_layer(size, 6, 5, size)
+    x = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found = (i3d_gpu.PointConv if size == 1 else i3d_gpu.Conv)(layer, torch.float64)(x)
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, plain_layer(x, layer), atol=1e-12, rtol=0)
+
+
+def test_a_product_with_its_relu_does_without_pytorchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = i3d_gpu.PointConv(random_layer(5, 6, 5, 1), torch.float64)
+    x = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    expected = layer(x)
+    monkeypatch.delattr(torch, "_addmm_activation")
+    torch.testing.assert_close(layer(x), expected, atol=1e-12, rtol=0)
+
+
+def test_channels_of_zeros_between_layers_change_nothing() -> None:
+    first, second = random_layer(7, 5, 4, 1), random_layer(8, 3, 5, 3)
+    wide_first, wide_second = widened(first, second, 8)
+    assert (len(wide_first[0]), len(wide_first[1]), wide_second[0].shape[1]) == (8, 8, 8)
+    x = torch.randn(1, 2, 4, 4, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    expected = plain_layer(plain_layer(x, first), second)
+    torch.testing.assert_close(plain_layer(plain_layer(x, wide_first), wide_second), expected, atol=1e-12, rtol=0)
+    assert [len(bias) for _, bias in widened(wide_first, wide_second, 8)] == [8, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_parts_are_joined_side_by_side(dtype: torch.dtype) -> None:
+    parts = [torch.randn(2, 3, 2, 2, channels).to(dtype) for channels in (8, 24, 16)]
+    assert torch.equal(i3d_gpu.side_by_side(parts), torch.cat(parts, dim=-1))
+
+
+def no_engine(*_: object) -> Tensor:
+    raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+
+def test_cudnns_fused_convolution_is_used_only_where_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1, 4, 3, 3, 3, generator=torch.Generator().manual_seed(10))
+    weight, bias = (part.float() for part in random_layer(11, 8, 4, 3))
+    right = torch.nn.functional.conv3d(x, weight, bias, padding=1).relu()
+    nothing_in_it = torch.where(torch.arange(3) > 1, torch.zeros(()), right)
+
+    def verdict(engine: Callable[..., Tensor]) -> bool:
+        monkeypatch.setattr(i3d_gpu, "_FUSED", {})
+        monkeypatch.setattr(torch, "cudnn_convolution_relu", engine)
+        return i3d_gpu.fused_is_sound(x, weight, bias, 1)
+
+    assert verdict(lambda *_: right * 1.001)
+    assert not verdict(lambda *_: right * torch.nan)
+    assert not verdict(lambda *_: nothing_in_it)
+    assert not verdict(no_engine)
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", lambda *_: right)
+    assert not i3d_gpu.fused_is_sound(x, weight, bias, 1)  # it is asked once
 
 
 def test_too_few_frames_and_other_bad_input_get_a_clear_error() -> None:
@@ -227,6 +344,7 @@ def test_gpu_logits_are_exact_and_fast_ones_close() -> None:
     assert found.is_cuda
     assert torch.backends.cudnn.conv.fp32_precision == before
     assert_within_budget(found.cpu(), expected)
+    torch.full((2**29,), torch.nan, dtype=torch.float16, device="cuda")  # freed at once: what new results lie on
     fast = i3d_logits(video.cuda(), mode="fast").cpu()
     relative = (fast - expected).norm(dim=1) / expected.norm(dim=1)
     assert 1e-5 < relative.max() < 5e-3

@@ -9,8 +9,19 @@ from typing import NamedTuple
 
 import torch
 
+
+class Kernel(NamedTuple):
+    """All calls of a kernel in one turn of a program."""
+
+    name: str
+    calls: int
+    milliseconds: float
+
+
 REPORTED: dict[str, dict[str, float]] = {}
 """What was reported in this run, by title."""
+KERNELS: dict[str, list[Kernel]] = {}
+"""Which kernels of a GPU took how long, by title."""
 
 
 class Timing(NamedTuple):
@@ -68,6 +79,23 @@ def reported(title: str, figures: dict[str, float]) -> dict[str, float]:
     print(f"\n{title}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     REPORTED[title] = figures
     return figures
+
+
+def profiled(title: str, program: Callable[[], object]) -> None:
+    """Keeps in KERNELS what one turn of a program does on a GPU, the longest first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    program()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        program()
+        torch.cuda.synchronize()
+    spent: dict[str, list[float]] = {}
+    for event in found.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            spent.setdefault(event.name, []).append(event.time_range.elapsed_us() / 1e3)
+    rows = [Kernel(name, len(times), sum(times)) for name, times in spent.items()]
+    KERNELS[title] = sorted(rows, key=lambda row: -row.milliseconds)
 
 
 def operations(work: Callable[[], object]) -> float:
