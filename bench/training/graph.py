@@ -60,17 +60,34 @@ class CudaRecorder:
 class RecordedBatch(TrainingBatch):
     """The batch of a recorded step: its tensors stay where they are, and others' values are put into them.
 
+    A step is computed with it before one is recorded, so that its draws have memory that is not the recording's own:
+    that of a recording is overwritten, from its first kernel on, each time it is replayed.
+
     Attributes:
-        drawn: what was drawn in the step, and where it is kept.
+        drawn: what was drawn in the step, in order, and where it is kept.
+        found: how many of them the present step has asked for.
     """
 
     drawn: list[tuple[Draw, Tensor]] = field(default_factory=list)
+    found: list[int] = field(default_factory=lambda: [0])
 
     def placed(self, draw: Draw) -> Tensor:
-        """Where the draws of each batch will be; nothing is there yet."""
-        held = torch.empty_like(draw(self), device=self.frames.device)
-        self.drawn.append((draw, held))
-        return held
+        """Where the draws of each batch are put."""
+        place = self.found[0]
+        self.found[0] += 1
+        if place == len(self.drawn):
+            self.drawn.append((draw, super().placed(draw)))
+        return self.drawn[place][1]
+
+    def again(self) -> None:
+        """The next step begins: it draws the same, from the first draw on.
+
+        Raises:
+            TrainingError: the step before did not draw as often as the first.
+        """
+        if self.found[0] not in (0, len(self.drawn)):
+            raise TrainingError(f"a recorded step drew {self.found[0]} times, the first of its kind {len(self.drawn)}")
+        self.found[0] = 0
 
     def load(self, batch: TrainingBatch) -> None:
         """Puts the tensors of `batch` and its draws in the place of what is here."""
@@ -118,7 +135,8 @@ class GraphedStep:
         self._recorder = recorder
         self._kind: Hashable = None
         self._warm = 0
-        self._recording: tuple[RecordedBatch, Scalars, Callable[[], None]] | None = None
+        self._held: RecordedBatch | None = None
+        self._recording: tuple[Scalars, Callable[[], None]] | None = None
 
     def __call__(self, batch: TrainingBatch) -> Scalars:
         """One iteration. What it returns holds until the next."""
@@ -128,17 +146,19 @@ class GraphedStep:
         assert isinstance(self._training, Recordable)
         kind = (self._training.kind(self._engine), [tensor.shape for tensor in _tensors(batch)])
         if kind != self._kind:
-            self._kind, self._warm, self._recording = kind, 0, None
-        if self._recording is None and self._warm < WARM:
-            self._warm += 1
-            return self._recorder.warm(lambda: self._training.step([batch], self._engine))
-        if self._recording is None:
-            held = _recorded(batch)
-            with _capturable(self._training):
-                scalars, replay = self._recorder.record(lambda: self._training.step([held], self._engine))
-            self._recording = held, scalars, replay
-        held, scalars, replay = self._recording
+            self._kind, self._warm, self._held, self._recording = kind, 0, None, None
+        if self._held is None:
+            self._held = _recorded(batch)
+        held = self._held
         held.load(batch)
+        held.again()
+        if self._warm < WARM:
+            self._warm += 1
+            return self._recorder.warm(lambda: self._training.step([held], self._engine))
+        if self._recording is None:
+            with _capturable(self._training):
+                self._recording = self._recorder.record(lambda: self._training.step([held], self._engine))
+        scalars, replay = self._recording
         replay()
         return scalars
 
