@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.products import add_batched_product, longer
 from methods.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
 from metrics.errors import MethodError
 
@@ -91,7 +92,7 @@ def gradients(x: Tensor, gradient: Tensor, weight: Tensor, of_x: bool = True) ->
         points = tiling.maps_adjoint(gradient[part])
         if found is not None:
             tiling.points_adjoint(tiling.product(points, weight), found[part])
-        of_weight.baddbmm_(points.mT, tiling.points(x[part]))
+        add_batched_product(of_weight, points.mT, tiling.points(x[part]))
     return found, of_weight
 
 
@@ -137,7 +138,7 @@ class _Convolution(torch.autograd.Function):
 def _parts(x: Tensor, weight: Tensor) -> tuple[Tiling, list[slice]]:
     """A few maps at a time, about as many each time."""
     tiles = -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
-    most = max(1, int(AT_ONCE * max(weight.shape[1:])) // tiles)
+    most = max(1, int(AT_ONCE * longer() * max(weight.shape[1:])) // tiles)
     most = -(-len(x) // -(-len(x) // most))
     return Tiling(x, most), [slice(first, first + most) for first in range(0, len(x), most)]
 

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from methods.products import batched_product
+
 TILE, REACH, TAPS = 4, 6, 3
 """Along one side: outputs of a tile, inputs of a tile, taps of a filter."""
 
@@ -148,7 +150,8 @@ class Tiling:
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """The 36 products of matrices."""
-        return torch.bmm(first, second, out=self._buffer("product", len(first), first.shape[1], second.shape[2]))
+        out = self._buffer("product", len(first), first.shape[1], second.shape[2])
+        return batched_product(first, second, out)
 
     def _apply(self, matrix: Tensor, tiles: Tensor, name: str) -> Tensor:
         """`matrix` along both sides of tiles `[side side, n tiles, C]`."""

@@ -7,8 +7,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from methods.convolution3d import convolve3d
+from methods.convolution3d import Triple, by_images, convolve3d
 
 
 def dirty_memory() -> None:
@@ -38,6 +39,35 @@ def test_gradients_in_half_precision(frames: int, kernel: int, stride: int, auto
         found = gradients(torch.float32 if autocast else torch.bfloat16, autocast, frames, kernel, stride)
         for one, other in zip(found, wanted, strict=True):
             assert (one - other).norm() <= 0.02 * other.norm()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [
+        ((3, 3, 3), (1, 1, 1), (1, 1, 1)),
+        ((3, 7, 7), (1, 2, 2), (1, 3, 3)),
+        ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+        ((4, 4, 4), (2, 2, 2), (1, 1, 1)),
+        ((3, 4, 4), (1, 2, 2), (0, 1, 1)),
+        ((3, 3, 3), (2, 1, 1), (1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("frames", [3, 5, 10])
+def test_by_images(kernel: Triple, stride: Triple, padding: Triple, frames: int) -> None:
+    """Values, gradients, and gradients of gradients."""
+    generator = torch.Generator().manual_seed(frames)
+    if frames + 2 * padding[0] < kernel[0]:
+        pytest.skip("too few frames")
+    shapes = ((2, 3, frames, 9, 8), (4, 3, *kernel), (4,))
+    given = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+    x, weight, bias = given
+    results = []
+    for made in (by_images(x, weight, bias, stride, padding), F.conv3d(x, weight, bias, stride, padding)):
+        first = torch.autograd.grad(made.sin().sum(), given, create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), given[:2])
+        results.append([made, *first, *second])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 def test_the_result_has_the_precision_asked_for() -> None:
