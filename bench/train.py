@@ -13,6 +13,7 @@ import torch
 
 from bench.data.interface import Progress as DataProgress
 from bench.distributed import World
+from bench.training.allocator import keep_memory
 from bench.training.checkpoints import Checkpoints
 from bench.training.engine import Average, FabricEngine
 from bench.training.feed import Feed, TrainingData, open_training_data
@@ -92,6 +93,8 @@ def train(
     """
     training = plan.build()
     fabric = fabric or make_fabric(plan.loop.precision)
+    if fabric.device.type == "cpu":
+        keep_memory()
     world = World(fabric.global_rank, fabric.world_size)
     _check_shares(plan, world)
     _check_graphs(plan, world, fabric.device)

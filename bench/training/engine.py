@@ -37,11 +37,6 @@ class FabricEngine:
     def __init__(self, fabric: Fabric, optimizers: Mapping[str, Optimizer], steps: int, accumulate: int = 1) -> None:
         self._fabric, self.steps, self._accumulate = fabric, steps, accumulate
         self.iteration = self.epoch = 0
-        if fabric.device.type == "cuda":
-            for optimizer in optimizers.values():
-                for group in optimizer.param_groups:
-                    if "fused" in group:
-                        group["fused"], group["foreach"] = True, False
         self._optimizers: dict[str, Any] = {
             name: fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()
         }

@@ -145,7 +145,8 @@ class HaoTraining:
             torch.manual_seed(seed)
             self.network = HaoNetwork(config.width, config.batch_norm, config.recompute)
         self.networks = {"predictor": self.network}
-        self.optimizers: dict[str, Optimizer] = {"predictor": Adam(self.network.parameters(), lr=config.learning_rate)}
+        adam = Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
+        self.optimizers: dict[str, Optimizer] = {"predictor": adam}
 
     def check(self, size: int, context: int, horizon: int) -> None:
         """See `methods.training.Training`."""

@@ -97,7 +97,11 @@ class IVRNNTraining:
             self.network = ImprovedVRNN(config)
         self.networks: Mapping[str, nn.Module] = {"predictor": self.network}
         adam = torch.optim.Adam(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
+            self.network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.999),
+            fused=True,
         )
         self.optimizers: Mapping[str, Optimizer] = {"predictor": adam}
         self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None

@@ -165,7 +165,7 @@ class PokingTraining:
             for chosen, follows in ((modules, True), (constant, False))
             if chosen
         ]
-        return Adam(groups, self.config.learning_rate, self.config.betas)
+        return Adam(groups, self.config.learning_rate, self.config.betas, fused=True)
 
     def _set_rates(self, engine: Engine) -> None:
         config = self.config

@@ -142,7 +142,7 @@ class SavpTraining:
         if self.judges is not None:
             self.networks["discriminator"] = self.judges
         self.optimizers: dict[str, Optimizer] = {
-            name: Adam(network.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2))
+            name: Adam(network.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
             for name, network in self.networks.items()
         }
 

@@ -162,7 +162,8 @@ class SRVPTraining:
             torch.manual_seed(seed)
             self.network = SRVPNetwork(config)
         self.networks: dict[str, nn.Module] = {"predictor": self.network}
-        self.optimizers: dict[str, Optimizer] = {"srvp": Adam(self.network.parameters(), lr=config.learning_rate)}
+        adam = Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
+        self.optimizers: dict[str, Optimizer] = {"srvp": adam}
         self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None
 
     def check(self, size: int, context: int, horizon: int) -> None:

@@ -14,6 +14,7 @@ from peers.timing import interleaved, report
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from bench.training.allocator import keep_memory
 from methods.perceptual import Perceptual
 from methods.poking.config import PokingConfig
 from methods.poking.objective import PokingTraining
@@ -22,7 +23,7 @@ from methods.poking.poke_map import poke_map
 pytestmark = pytest.mark.benchmark
 
 WIDTH, CLIPS, HORIZON, SIDE = 512, 2, 10, 64
-ROUNDS = 1
+ROUNDS = 4
 RATE = 1e-9
 """Hardly moves a weight. The first step of Adam moves by the sign of a gradient, so rounding turns it, and losses
 after it would not show how exactly they are computed."""
@@ -39,6 +40,7 @@ class Measured(NamedTuple):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["before", "with discriminators"])
 def measured(request: pytest.FixtureRequest) -> Measured:
+    keep_memory()  # as `bench train` does; it serves both
     tensors = classifier("vgg19", torch.float32)
     config = PokingConfig(width=WIDTH, gan=request.param, gan_start=0, learning_rate=RATE)
     training = PokingTraining(config, seed=0)
