@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.convolution3d import convolve3d
-from methods.poking.layers import instance_norm
+from methods.poking.twice import EPSILON, group_norm
 
 NORM_GROUPS = 16
 TINY = 1e-12
@@ -35,7 +35,8 @@ class PatchDiscriminator(nn.Module):
         x = F.leaky_relu(self.in_conv(frames), 0.2)
         maps = []
         for layer in self.layers:
-            x = F.leaky_relu(instance_norm(layer(x)), 0.2)
+            x = layer(x)
+            x = F.leaky_relu(group_norm(x, x.shape[1]), 0.2)
             maps.append(x)
         return self.out_conv(x), maps
 
@@ -83,20 +84,28 @@ class SpectralConv3d(nn.Module):
         return convolve3d(x, self.weight_orig, None, self.stride, self.padding) / sigma
 
 
+class Norm(nn.GroupNorm):
+    """Group normalisation that gradient penalties are differentiated through."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(NORM_GROUPS, channels, EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return group_norm(x, self.num_groups, self.weight, self.bias)
+
+
 class Block3d(nn.Module):
     """conv, norm, ReLU, conv, norm, plus a shortcut, ReLU. The first convolution has the stride."""
 
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
         super().__init__()
         self.conv1 = SpectralConv3d(inputs, outputs, stride=stride)
-        self.bn1 = nn.GroupNorm(NORM_GROUPS, outputs)
+        self.bn1 = Norm(outputs)
         self.conv2 = SpectralConv3d(outputs, outputs)
-        self.bn2 = nn.GroupNorm(NORM_GROUPS, outputs)
+        self.bn2 = Norm(outputs)
         self.downsample = None
         if inputs != outputs or stride != (1, 1, 1):
-            self.downsample = nn.Sequential(
-                SpectralConv3d(inputs, outputs, stride=stride), nn.GroupNorm(NORM_GROUPS, outputs)
-            )
+            self.downsample = nn.Sequential(SpectralConv3d(inputs, outputs, stride=stride), Norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -117,7 +126,7 @@ class TemporalDiscriminator(nn.Module):
     def __init__(self, horizon: int) -> None:
         super().__init__()
         self.conv1 = SpectralConv3d(3, 64, (3, 7, 7), (1, 2, 2), (1, 3, 3))
-        self.gn1 = nn.GroupNorm(NORM_GROUPS, 64)
+        self.gn1 = Norm(64)
         self.layer1 = nn.Sequential(Block3d(64, 32), Block3d(32, 32))
         stages, width = [], 32
         for index in range((horizon - 1).bit_length()):
