@@ -7,11 +7,16 @@ to oneDNN, which does not. On an AMD EPYC with AVX-512, oneDNN was 1.4 to 2 time
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import cast
 
 import torch
 from torch import Tensor
+
+_PLAIN: ContextVar[bool] = ContextVar("products are PyTorch's own", default=False)
 
 
 @cache
@@ -23,6 +28,16 @@ def onednn_pays() -> bool:
 def longer() -> float:
     """How many times as many rows make a product worth its time: oneDNN lays the other matrix out anew in each."""
     return 8.0 if onednn_pays() else 1.0
+
+
+@contextmanager
+def by_pytorch() -> Iterator[None]:
+    """Products within are PyTorch's own, which its tools know: its counter of operations, say."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def batched_product(first: Tensor, second: Tensor, out: Tensor) -> Tensor:
@@ -44,7 +59,7 @@ def add_batched_product(total: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _by_onednn(first: Tensor) -> bool:
-    return first.dtype == torch.float32 and first.device.type == "cpu" and onednn_pays()
+    return first.dtype == torch.float32 and first.device.type == "cpu" and onednn_pays() and not _PLAIN.get()
 
 
 def _onednn(first: Tensor, second: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from bench.training.engine import FabricEngine
 from bench.training.feed import Feed
 from bench.training.plan import PREDICTOR, Plan
 from bench.training.suite_plans import chosen_plans
+from methods.products import by_pytorch
 
 MIDDLES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where steps are looked at, as shares of a training: a step of one stage may cost more than one of another."""
@@ -43,7 +44,7 @@ def operations_of_a_step(plan: Plan, at: Sequence[float] = MIDDLES) -> float:
     counted = 0
     for share in at:
         engine.iteration = int(share * plan.loop.steps)
-        with FlopCounterMode(display=False) as counter:
+        with by_pytorch(), FlopCounterMode(display=False) as counter:
             training.step(batch.parts(plan.loop.accumulate), engine)
         counted += counter.get_total_flops()
     return counted / len(at)
