@@ -11,6 +11,7 @@ transforms are products of matrices too, of one small one and all tiles and chan
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from math import prod
 from typing import NamedTuple
@@ -76,11 +77,21 @@ def _both_sides(dtype: torch.dtype) -> Tensor:
     return torch.kron(one_side, one_side)
 
 
+class _Scratch(threading.local):
+    """The memory that tilings work in, of each thread, by name and type."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, torch.dtype], Tensor] = {}
+
+
+_SCRATCH = _Scratch()
+
+
 class Tiling:
     """Maps of one size as tiles at the points, and back. Zero padding of 1 around the maps is part of it.
 
     Maps are `[n, C, H, W]`, in either memory layout; their tiles at the points `[36, n tiles, C]`. Values at
-    the points lie in memory that the next call of the same method uses again.
+    the points lie in memory that the next call of the same method uses again, of any tiling in this thread.
 
     Args:
         like: its height, width and type are those of the maps.
@@ -164,11 +175,11 @@ class Tiling:
         return out
 
     def _buffer(self, name: str, *shape: int) -> Tensor:
-        """Memory that the next call with the same name uses again; for fewer maps a part of it."""
-        size = prod(shape)
-        kept = self._kept.get((name, 0))
+        """Memory that the next call with the same name uses again, or a part of it: new pages take longer than sums."""
+        size, key = prod(shape), (name, self._like.dtype)
+        kept = _SCRATCH.kept.get(key)
         if kept is None or kept.numel() < size:
-            kept = self._kept[name, 0] = self._like.new_empty(size)
+            kept = _SCRATCH.kept[key] = self._like.new_empty(size)
         return kept[:size].view(shape)
 
     def _frame(self, name: str, count: int, channels: int) -> Tensor:

@@ -28,8 +28,8 @@ from metrics.jackknife import (
 )
 from metrics.weights import weight_hash
 
-_VALUES = 1 << 20
-"""Kernel values computed at a time, 8 MB in float64, however many clips there are."""
+_VALUES = 1 << 18
+"""Kernel values computed at a time, 2 MB in float64, however many clips there are."""
 
 
 def kvd(
