@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.products import add_batched_product, longer
+from methods.products import add_batched_product, longer, onednn_pays
 from methods.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
 from metrics.errors import MethodError
 
 CHANNELS = 128
-"""Fewest channels on both sides for which the transforms are worth their time."""
+"""Fewest channels on both sides for which the transforms are worth their time. Twice as many are needed where oneDNN
+multiplies, whose own convolutions are faster too, and a weight is transformed for one use."""
 
 TILES, TILES_AT_ONCE = 64, 16
 """Fewest tiles for each transform of a weight, and for each use of it."""
@@ -37,12 +38,13 @@ def pays(x: Tensor, weight: tuple[int, ...], uses: float = 1) -> bool:
         uses: of the weight after it was transformed, for as many maps each.
     """
     height, width = x.shape[-2:]
+    channels = 2 * CHANNELS if uses == 1 and onednn_pays() else CHANNELS
     tiles = len(x) * -(-height // TILE) * -(-width // TILE)
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
-        and min(weight[:2]) >= CHANNELS
+        and min(weight[:2]) >= channels
         and tiles >= TILES_AT_ONCE
         and tiles * uses >= TILES
     )

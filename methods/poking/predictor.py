@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from math import inf
 from typing import NamedTuple, cast
 
 import torch
@@ -162,7 +163,8 @@ class Predictor(nn.Module):
         """
         cells = cast(Sequence[ConvGRUCell], self.cells)
         levels = [states[0]] * len(cells) if self.bottleneck_only else states
-        if not all(pays(state, (cell.inputs, state.shape[1])) for cell, state in zip(cells, levels, strict=True)):
+        shapes = [(cell.inputs, state.shape[1]) for cell, state in zip(cells, levels, strict=True)]
+        if not all(pays(state, shape, uses=inf) for state, shape in zip(levels, shapes, strict=True)):
             return None
         return [cell.transformed() for cell in cells]
 

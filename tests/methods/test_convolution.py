@@ -86,7 +86,8 @@ def test_gradcheck() -> None:
 
 
 @pytest.mark.parametrize(("channels", "side"), [(128, 32), (256, 16)])
-def test_rounding(channels: int, side: int) -> None:
+def test_rounding(channels: int, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "onednn_pays", lambda: False)  # 128 channels are enough; products are as they are
     x, weight = drawn(4, channels, side, side), drawn(128, channels, 3, 3, seed=1) / (9 * channels) ** 0.5
     wanted = with_gradients(plain, x, weight, drawn(128, seed=2))
     found = with_gradients(convolve, *(one.float() for one in (x, weight, drawn(128, seed=2))))
@@ -97,7 +98,13 @@ def test_rounding(channels: int, side: int) -> None:
     assert by_transforms(convolve(x.float(), weight.float().requires_grad_()))
 
 
-def test_where_the_transforms_are_taken() -> None:
+def test_where_the_transforms_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "onednn_pays", lambda: True)
+    for channels, taken in ((128, False), (256, True)):
+        x, shape = torch.empty(4, channels, 16, 16), (channels, channels, 3, 3)
+        assert pays(x, shape) == taken
+        assert pays(x, shape, uses=10)
+    monkeypatch.setattr(convolution, "onednn_pays", lambda: False)
     x, weight = torch.empty(4, 128, 16, 16), (128, 128, 3, 3)
     assert pays(x, weight)
     assert pays(x.double(), weight)
