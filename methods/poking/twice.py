@@ -1,6 +1,6 @@
 """Group normalisation whose gradient is differentiated in closed form, for penalties on gradients.
 
-PyTorch differentiates the gradient of `group_norm` through some two hundred small operations a layer.
+PyTorch differentiates the gradient of `group_norm` through well over a hundred small operations a layer.
 """
 
 from __future__ import annotations
