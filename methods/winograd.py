@@ -175,7 +175,7 @@ class Tiling:
         return out
 
     def _buffer(self, name: str, *shape: int) -> Tensor:
-        """Memory that the next call with the same name uses again, or a part of it: new pages take longer than sums."""
+        """Memory that the next call with the same name uses again, or a part of it: new pages cost time."""
         size, key = prod(shape), (name, self._like.dtype)
         kept = _SCRATCH.kept.get(key)
         if kept is None or kept.numel() < size:

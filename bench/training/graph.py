@@ -131,7 +131,7 @@ class GraphedStep:
     def __init__(self, training: Training, engine: FabricEngine, recorder: Recorder | None = None) -> None:
         if not isinstance(training, Recordable):
             raise TrainingError(f"loop.graphs: steps of {training.name} cannot be recorded; leave it out")
-        self._training, self._engine = training, engine
+        self._training, self._engine, self._kind_of = training, engine, training.kind
         self._recorder = recorder
         self._kind: Hashable = None
         self._warm = 0
@@ -143,8 +143,7 @@ class GraphedStep:
         if self._recorder is None:
             self._recorder = CudaRecorder()
         place_rates(self._training, batch.frames.device)
-        assert isinstance(self._training, Recordable)
-        kind = (self._training.kind(self._engine), [tensor.shape for tensor in _tensors(batch)])
+        kind = (self._kind_of(self._engine), [tensor.shape for tensor in _tensors(batch)])
         if kind != self._kind:
             self._kind, self._warm, self._held, self._recording = kind, 0, None, None
         if self._held is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench.provenance import command
+from bench import provenance
+from bench.provenance import COMMIT_VARIABLE, command, commit
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,14 @@ from bench.provenance import command
 def test_command_holds_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch, typed: list[str], kept: str) -> None:
     monkeypatch.setattr(sys, "argv", typed)
     assert command() == kept
+
+
+def test_the_commit_of_a_tree_without_its_history_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_history(root: Path, *arguments: str) -> str:
+        raise subprocess.CalledProcessError(128, arguments)
+
+    monkeypatch.setattr(provenance, "_git", no_history)
+    monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
+    assert commit() == ""
+    monkeypatch.setenv(COMMIT_VARIABLE, "1cf45bb")
+    assert commit() == "1cf45bb"

@@ -39,7 +39,7 @@ DEVICE = "cuda"
 ROUNDS = 5
 I3D_CLIPS, FRAMES = 64, 10
 I3D_SHARE = 0.15
-"""Of the measured half-precision peak. Memory bounds it: maps of the first layers are large, and their channels few."""
+"""Of the measured half-precision peak."""
 LPIPS_CLIPS, PREDICTIONS, LPIPS_RATIO, LPIPS_SHARE = 64, 4, 7.0, 0.2
 """The share is of the measured peak of full float32."""
 STEP_CLIPS, HORIZON = 10, 10

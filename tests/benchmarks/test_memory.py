@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 ROOT = Path(__file__).resolve().parents[2]
 FEW, MANY = 256, int(os.environ.get("POKEBENCH_MEMORY_CLIPS", "1024"))
 RUNS = 3
-"""Of each number; the smallest peak counts: of equal runs one may hold 90 MiB more than another, as threads meet."""
+"""Of each number; the smallest peak counts: of equal runs one may hold 90 MiB more than another."""
 GROWTH = 0.05
 """Largest growth of the peak, as a share, from FEW to MANY clips; MANY is 4096 with POKEBENCH_MEMORY_CLIPS=4096."""
 
