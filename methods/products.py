@@ -1,7 +1,7 @@
 """Products of matrices on a CPU, by the faster of its two libraries.
 
-PyTorch takes float32 products to MKL, and convolutions to oneDNN. On an AMD EPYC with AVX-512, oneDNN was 1.4 to 2 times
-as fast at the larger products of `methods/winograd.py`, copies of its results included.
+PyTorch takes float32 products to MKL, and convolutions to oneDNN. On an AMD EPYC with AVX-512, oneDNN was 1.4 to 2
+times as fast at the larger products of `methods/winograd.py`, copies of its results included.
 """
 
 from __future__ import annotations
