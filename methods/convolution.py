@@ -1,21 +1,24 @@
 """3x3 convolutions of stride 1, which training spends its time in, by the faster of two ways.
 
 `convolve` is `functional.conv2d` with zero padding 1. It takes the transforms of `methods/winograd.py` where
-`pays` says so and a gradient for the weight is asked for, and PyTorch's own kernels everywhere else. Predictions keep
-PyTorch's sums, whose rounding error is smaller, unless they call `outputs`. Gradients of gradients are refused where
-the transforms are taken. Transposed convolutions are left to PyTorch: theirs took 81 products in place of 144, and no
-less time.
+`pays` says so and a gradient for the weight is asked for, or `while_training`, and PyTorch's own kernels everywhere
+else. Predictions keep PyTorch's sums, whose rounding error is smaller, unless they call `outputs`. Gradients of
+gradients are refused where the transforms are taken. Transposed convolutions are left to PyTorch: theirs took 81
+products in place of 144, and no less time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.products import add_batched_product, longer, onednn_pays
+from methods.products import add_batched_product, batched_product, longer, onednn_pays
 from methods.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
 from metrics.errors import MethodError
 
@@ -25,6 +28,8 @@ multiplies, whose own convolutions are faster too, and a weight is transformed f
 
 TILES, TILES_AT_ONCE = 64, 16
 """Fewest tiles for each transform of a weight, and for each use of it."""
+
+_TRAINING: ContextVar[bool] = ContextVar("what is computed without a graph is for training", default=False)
 
 
 def pays(x: Tensor, weight: tuple[int, ...], uses: float = 1) -> bool:
@@ -50,9 +55,19 @@ def pays(x: Tensor, weight: tuple[int, ...], uses: float = 1) -> bool:
     )
 
 
+@contextmanager
+def while_training() -> Iterator[None]:
+    """What `convolve` computes within, without a graph, is what a loss compares with: the transforms will do."""
+    token = _TRAINING.set(True)
+    try:
+        yield
+    finally:
+        _TRAINING.reset(token)
+
+
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolves `[N, C, H, W]` with `[O, C, 3, 3]`, zero padding 1: `[N, O, H, W]`."""
-    if torch.is_grad_enabled() and weight.requires_grad and pays(x, weight.shape):
+    if (torch.is_grad_enabled() or _TRAINING.get()) and weight.requires_grad and pays(x, weight.shape):
         return convolve_transformed(x, transform_weight(weight), bias)
     return F.conv2d(x, weight, bias, padding=1)
 
@@ -87,14 +102,16 @@ def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
 
 def gradients(x: Tensor, gradient: Tensor, weight: Tensor, of_x: bool = True) -> tuple[Tensor | None, Tensor]:
     """The gradients for x, if it is wanted, and for the weight at the points."""
-    of_weight = torch.zeros_like(weight)
+    of_weight = torch.empty_like(weight)
     found = _like(gradient, weight.shape[2]) if of_x else None
     tiling, parts = _parts(x, weight)
+    gather = batched_product  # then the others are added
     for part in parts:
         points = tiling.maps_adjoint(gradient[part])
         if found is not None:
             tiling.points_adjoint(tiling.product(points, weight), found[part])
-        add_batched_product(of_weight, points.mT, tiling.points(x[part]))
+        gather(points.mT, tiling.points(x[part]), of_weight)
+        gather = add_batched_product
     return found, of_weight
 
 

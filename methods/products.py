@@ -48,7 +48,7 @@ def batched_product(first: Tensor, second: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def add_batched_product(total: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def add_batched_product(first: Tensor, second: Tensor, total: Tensor) -> Tensor:
     """Adds `[P, n, C]` times `[P, C, O]` to `total` `[P, n, O]`, without a graph; returns it."""
     if not _by_onednn(first):
         return total.baddbmm_(first, second)

@@ -32,6 +32,10 @@ AT_ONCE = 0.3
 which pass through them each time, do not matter."""
 
 
+IN_CACHE = 1 << 20
+"""Values at the points, of all channels, that are computed together: about as many as the cache of a core holds."""
+
+
 class Transforms(NamedTuple):
     """The matrices, for one side of a tile."""
 
@@ -110,69 +114,98 @@ class Tiling:
     def points(self, maps: Tensor) -> Tensor:
         """Inputs of a convolution at the points."""
         count, channels = maps.shape[:2]
-        frame = self._frame("inputs", count, channels)
-        self._load(maps, frame[:, 1 : self.height + 1, 1 : self.width + 1])
-        image, row, column, _ = frame.stride()
-        overlapping = frame.as_strided(
-            (REACH, REACH, count, self.down, self.along, channels), (row, column, image, TILE * row, TILE * column, 1)
-        )
-        tiles = self._buffer("tiles", REACH**2, count * self.tiles, channels)
-        tiles.view(overlapping.shape).copy_(overlapping)
-        return self._apply(self._transforms.inputs, tiles, "points")
+        out = self._buffer("points", REACH**2, count * self.tiles, channels)
+        for some in self._groups(count, channels):
+            frame = self._frame("inputs", some.stop - some.start, channels)
+            self._load(maps[some], frame[:, 1 : self.height + 1, 1 : self.width + 1])
+            image, row, column, _ = frame.stride()
+            shape = (REACH, REACH, len(frame), self.down, self.along, channels)
+            tiles = self._buffer("tiles", REACH**2, len(frame) * self.tiles, channels)
+            tiles.view(shape).copy_(frame.as_strided(shape, (row, column, image, TILE * row, TILE * column, 1)))
+            self._apply(self._transforms.inputs, tiles, self._rows(out, some))
+        return out
 
     def maps(self, points: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
         """Outputs of a convolution from their values at the points, plus `bias` `[C]`; into `out`, which it returns."""
-        count, channels = out.shape[:2]
-        tiles = self._apply(self._transforms.outputs, points, "outputs")
-        frame = self._buffer("frame", count, self.down * TILE, self.along * TILE, channels)
-        by_tile = frame.view(count, self.down, TILE, self.along, TILE, channels).permute(2, 4, 0, 1, 3, 5)
-        source = tiles.view(by_tile.shape)
-        if bias is None:
-            by_tile.copy_(source)
-        else:
-            torch.add(source, bias, out=by_tile)
-        return self._store(frame[:, : self.height, : self.width], out)
+        channels = out.shape[1]
+        for some in self._groups(len(out), channels):
+            count = some.stop - some.start
+            tiles = self._buffer("outputs", TILE**2, count * self.tiles, channels)
+            self._apply(self._transforms.outputs, self._rows(points, some), tiles)
+            frame = self._buffer("frame", count, self.down * TILE, self.along * TILE, channels)
+            by_tile = frame.view(count, self.down, TILE, self.along, TILE, channels).permute(2, 4, 0, 1, 3, 5)
+            source = tiles.view(by_tile.shape)
+            if bias is None:
+                by_tile.copy_(source)
+            else:
+                torch.add(source, bias, out=by_tile)
+            self._store(frame[:, : self.height, : self.width], out[some])
+        return out
 
     def maps_adjoint(self, gradient: Tensor) -> Tensor:
         """The adjoint of `maps`: the gradient `[n, C, H, W]` of the outputs, at the points."""
         count, channels = gradient.shape[:2]
-        frame = self._frame("gradient", count, channels)
-        self._load(gradient, frame[:, : self.height, : self.width])
-        tiles = self._buffer("tiles", TILE**2, count * self.tiles, channels)
-        by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)[:, :-1, :, :-1]
-        tiles.view(TILE, TILE, count, self.down, self.along, channels).copy_(by_tile.permute(2, 4, 0, 1, 3, 5))
-        return self._apply(self._transforms.outputs.T, tiles, "gradient")
+        out = self._buffer("gradient", REACH**2, count * self.tiles, channels)
+        for some in self._groups(count, channels):
+            frame = self._frame("gradient", some.stop - some.start, channels)
+            self._load(gradient[some], frame[:, : self.height, : self.width])
+            tiles = self._buffer("tiles", TILE**2, len(frame) * self.tiles, channels)
+            by_tile = frame.view(len(frame), self.down + 1, TILE, self.along + 1, TILE, channels)[:, :-1, :, :-1]
+            tiles.view(TILE, TILE, len(frame), self.down, self.along, channels).copy_(by_tile.permute(2, 4, 0, 1, 3, 5))
+            self._apply(self._transforms.outputs.T, tiles, self._rows(out, some))
+        return out
 
     def points_adjoint(self, points: Tensor, out: Tensor) -> Tensor:
         """The adjoint of `points`: the gradient at the points as that of the inputs; into `out`, which it returns."""
-        count, channels = out.shape[:2]
-        tiles = self._apply(self._transforms.inputs.T, points, "sums")
-        tiles = tiles.view(REACH, REACH, count, self.down, self.along, channels).permute(2, 3, 0, 4, 1, 5)
-        frame = self._frame("sums", count, channels)
-        by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)
-        by_tile[:, -1, :2].zero_()
-        by_tile[:, :, :, -1, :2].zero_()
-        by_tile[:, :-1, :, :-1] = tiles[:, :, :TILE, :, :TILE]
-        # The last two rows and columns of a tile are the first two of the next one.
-        by_tile[:, 1:, :2, :-1] += tiles[:, :, TILE:, :, :TILE]
-        by_tile[:, :-1, :, 1:, :2] += tiles[:, :, :TILE, :, TILE:]
-        by_tile[:, 1:, :2, 1:, :2] += tiles[:, :, TILE:, :, TILE:]
-        return self._store(frame[:, 1 : self.height + 1, 1 : self.width + 1], out)
+        channels = out.shape[1]
+        for some in self._groups(len(out), channels):
+            count = some.stop - some.start
+            found = self._buffer("sums", REACH**2, count * self.tiles, channels)
+            self._apply(self._transforms.inputs.T, self._rows(points, some), found)
+            tiles = found.view(REACH, REACH, count, self.down, self.along, channels).permute(2, 3, 0, 4, 1, 5)
+            frame = self._frame("sums", count, channels)
+            by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)
+            by_tile[:, -1, :2].zero_()
+            by_tile[:, :, :, -1, :2].zero_()
+            by_tile[:, :-1, :, :-1] = tiles[:, :, :TILE, :, :TILE]
+            # The last two rows and columns of a tile are the first two of the next one.
+            by_tile[:, 1:, :2, :-1] += tiles[:, :, TILE:, :, :TILE]
+            by_tile[:, :-1, :, 1:, :2] += tiles[:, :, :TILE, :, TILE:]
+            by_tile[:, 1:, :2, 1:, :2] += tiles[:, :, TILE:, :, TILE:]
+            self._store(frame[:, 1 : self.height + 1, 1 : self.width + 1], out[some])
+        return out
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """The 36 products of matrices."""
         out = self._buffer("product", len(first), first.shape[1], second.shape[2])
         return batched_product(first, second, out)
 
-    def _apply(self, matrix: Tensor, tiles: Tensor, name: str) -> Tensor:
-        """`matrix` along both sides of tiles `[side side, n tiles, C]`."""
+    def _groups(self, count: int, channels: int) -> list[slice]:
+        """Of `count` maps, so many at a time that their values at the points stay in a cache while they are made."""
+        most = max(1, IN_CACHE // (REACH**2 * self.tiles * channels))
+        return [slice(first, min(first + most, count)) for first in range(0, count, most)]
+
+    def _rows(self, points: Tensor, some: slice) -> Tensor:
+        """The tiles of some maps, `[side side, n tiles, C]`, a view."""
+        return points[:, some.start * self.tiles : some.stop * self.tiles]
+
+    def _apply(self, matrix: Tensor, tiles: Tensor, out: Tensor) -> None:
+        """`matrix` along both sides of tiles `[side side, n tiles, C]`; one of `tiles` and `out` may be a view."""
         to, side = matrix.shape
-        _, rows, channels = tiles.shape
-        out = self._buffer(name, to * to, rows, channels)
-        halfway = self._buffer("halfway", to, side * rows * channels)
-        torch.mm(matrix, tiles.view(side, -1), out=halfway)
-        torch.bmm(matrix.expand(to, to, side), halfway.view(to, side, -1), out=out.view(to, to, -1))
-        return out
+        if out.is_contiguous() and tiles.is_contiguous():
+            halfway = self._buffer("halfway", to, tiles.numel() // side)
+            torch.mm(matrix, tiles.view(side, -1), out=halfway)
+            torch.bmm(matrix.expand(to, to, side), halfway.view(to, side, -1), out=out.view(to, to, -1))
+        elif tiles.is_contiguous():
+            halfway = self._buffer("halfway", to, tiles.numel() // side)
+            torch.mm(matrix, tiles.view(side, -1), out=halfway)
+            for one, place in zip(halfway.view(to, side, -1), out.flatten(1).split(to), strict=True):
+                torch.mm(matrix, one, out=place)
+        else:
+            halfway = self._buffer("halfway", side, out.numel() // to)
+            for one, place in zip(tiles.flatten(1).split(side), halfway.view(side, to, -1), strict=True):
+                torch.mm(matrix, one, out=place)
+            torch.mm(matrix, halfway, out=out.view(to, -1))
 
     def _buffer(self, name: str, *shape: int) -> Tensor:
         """Memory that the next call with the same name uses again, or a part of it: new pages cost time."""

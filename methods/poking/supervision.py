@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from methods.convolution import while_training
 from methods.perceptual import Perceptual, distance
 from methods.poking.config import PokingConfig
 from methods.poking.decoders import WarpDecoder, strongest_poke
@@ -94,7 +95,7 @@ class Supervision:
         found = self._distance(shown, _rows(truth, rows), len(part))
         loss = config.reconstruction_weight * record("reconstruction", found * horizon if sums else found)
         if config.trajectory_weight:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_follows):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_follows), while_training():
                 targets = self.network.encode(truth)
             found = norm_trajectory(states, targets, horizon) if sums else squared_trajectory(states, targets)
             loss = loss + config.trajectory_weight * record("trajectory", found)

@@ -11,8 +11,8 @@ from peers.poking_clips import classifier
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods import convolution
-from methods.convolution import convolve, convolve_transformed, pays, transform_weight
+from methods import convolution, winograd
+from methods.convolution import convolve, convolve_transformed, outputs, pays, transform_weight, while_training
 from methods.perceptual import Perceptual
 from methods.poking.predictor import ConvGRUCell
 from methods.poking.recurrence import PLAIN, _Roll, roll
@@ -30,6 +30,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CHANNELS", "TILES", "TILES_AT_ONCE"):
         monkeypatch.setattr(convolution, name, 1)
     monkeypatch.setattr(convolution, "AT_ONCE", 2.0)
+    monkeypatch.setattr(winograd, "IN_CACHE", 1)
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
@@ -124,6 +125,15 @@ def test_predictions_keep_the_sums_of_pytorch() -> None:
     with torch.no_grad():
         assert torch.equal(convolve(x, weight), plain(x, weight, None))
     assert torch.equal(convolve(x, weight.detach()), plain(x, weight.detach(), None))
+
+
+@pytest.mark.usefixtures("always")
+def test_what_losses_compare_with_does_without_these_sums() -> None:
+    x, weight = drawn(2, 3, 8, 8), drawn(4, 3, 3, 3, seed=1).requires_grad_()
+    with torch.no_grad(), while_training():
+        assert torch.equal(convolve(x, weight), outputs(x, transform_weight(weight)))
+    with torch.no_grad():
+        assert torch.equal(convolve(x, weight), plain(x, weight, None))
 
 
 def by_steps(cell: ConvGRUCell, drives: list[Tensor], state: Tensor) -> Tensor:

@@ -31,5 +31,5 @@ def test_products(turned: tuple[bool, bool], dtype: torch.dtype, onednn: bool, m
     assert batched_product(first, second, out) is out
     assert (out.double() - wanted).norm() < ROUNDED * wanted.norm()
     total = torch.ones_like(out)
-    assert add_batched_product(total, first, second) is total
+    assert add_batched_product(first, second, total) is total
     assert (total.double() - 1 - wanted).norm() < ROUNDED * wanted.norm()

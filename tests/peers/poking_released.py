@@ -4,18 +4,20 @@ A transcription, layer by layer and frame by frame, of what their program is kno
 are named as in a checkpoint: separate convolutions on concatenated tensors for each gate, frames decoded within the
 loop over time, one call of the feature extractor a frame and kind, through its last block and with gradients for its
 weights, target frames through encoder and decoder with a graph, discriminators that iterate their spectral norm in
-each of four forward passes. Only logging is left out.
+each of four forward passes, that are differentiated for each of their three losses by itself, and that gather unused
+gradients in the generator's pass, feature matching of the patch discriminator at weight zero. Only logging is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 State = dict[str, Tensor]
+Judge = Callable[[State, Tensor], tuple[Tensor, list[Tensor]]]
 TAPS = {"vgg19": (3, 8, 13, 22, 31), "vgg16": (3, 8, 15, 22, 29)}
 CONVOLUTIONS = {
     "vgg19": (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34),
@@ -134,12 +136,14 @@ class Features:
         return sum(((a - b).abs().mean() for a, b in zip(wanted, found, strict=True)), target.new_zeros(()))
 
 
-def patch_scores(state: State, x: Tensor) -> Tensor:
+def patch_scores(state: State, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     x = F.leaky_relu(F.conv2d(x, state["in_conv.weight"], state["in_conv.bias"], 2, 1), 0.2)
+    maps = []
     for index, stride in enumerate((2, 2, 1)):
         x = F.conv2d(x, state[f"layers.{index}.weight"], state[f"layers.{index}.bias"], stride, 1)
         x = F.leaky_relu(F.instance_norm(x), 0.2)
-    return F.conv2d(x, state["out_conv.weight"], state["out_conv.bias"], 1, 1)
+        maps.append(x)
+    return F.conv2d(x, state["out_conv.weight"], state["out_conv.bias"], 1, 1), maps
 
 
 def temporal_scores(state: State, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -173,6 +177,10 @@ def temporal_scores(state: State, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = block(f"layers.{index}.1", block(f"layers.{index}.0", x, (2, side, side)), (1, 1, 1))
         maps.append(x)
     return F.conv2d(x.squeeze(2), state["final.weight"], state["final.bias"], padding=1), maps
+
+
+def matching(maps: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a - b).abs().mean() for a, b in zip(maps, wanted, strict=True)]).mean()
 
 
 def penalty(scores: Tensor, real: Tensor) -> Tensor:
@@ -214,10 +222,11 @@ class ReleasedStep:
     def _of(self, *parts: str) -> State:
         return {key: value for key, value in self.generator.items() if key.startswith(parts)}
 
-    def _move(self, name: str, loss: Tensor) -> None:
+    def _move(self, name: str, *losses: Tensor) -> None:
         optimizer = self.optimizers[name]
         optimizer.zero_grad()
-        loss.backward()
+        for loss in losses:
+            loss.backward(retain_graph=loss is not losses[-1])
         self.gradients[name] = {
             key: torch.zeros_like(value) if value.grad is None else value.grad.clone()
             for key, value in self.parameters[name].items()
@@ -270,24 +279,23 @@ class ReleasedStep:
         assert self.patch is not None
         assert self.temporal is not None
         real, fake = truth.flatten(0, 1)[list(drawn_real)], video.flatten(0, 1)[list(drawn_fake)]
+        scores, maps, wanted = self._against("patch", patch_scores, self.patch, real, fake, 1e-4, found)
+        patch, unused = -scores.mean(), matching(maps, wanted)
+        clips = truth.transpose(1, 2), video.transpose(1, 2)
+        scores, maps, wanted = self._against("temporal", temporal_scores, self.temporal, *clips, 0.1, found)
+        temporal, matched = -scores.mean(), matching(maps, wanted)
+        found |= {"patch_generator": patch, "temporal_generator": temporal, "temporal_matching": matched}
+        return patch + 0 * unused + 5 * temporal + 10 * matched
+
+    def _against(
+        self, name: str, judge: Judge, state: State, real: Tensor, fake: Tensor, weight: float, found: dict[str, Tensor]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Moves a discriminator, then judges for the generator: scores and maps of `fake`, maps of `real`."""
         real = real.clone().requires_grad_()
-        scores = patch_scores(self.patch, real)
-        r1 = penalty(scores, real)
-        hinge = F.relu(1 - scores).mean() + F.relu(1 + patch_scores(self.patch, fake.detach())).mean()
-        found |= {"patch": hinge, "patch_penalty": r1}
-        self._move("patch", hinge + 1e-4 * r1)
-
-        real_clip, fake_clip = truth.transpose(1, 2).clone().requires_grad_(), video.transpose(1, 2)
-        scores, _ = temporal_scores(self.temporal, real_clip)
-        r1 = penalty(scores, real_clip)
-        hinge = F.relu(1 - scores).mean() + F.relu(1 + temporal_scores(self.temporal, fake_clip.detach())[0]).mean()
-        found |= {"temporal": hinge, "temporal_penalty": r1}
-        self._move("temporal", hinge + 0.1 * r1)
-
-        patch = -patch_scores(self.patch, fake).mean()
-        scores, maps = temporal_scores(self.temporal, fake_clip)
-        _, wanted = temporal_scores(self.temporal, real_clip.detach())
-        matching = torch.stack([(a - b).abs().mean() for a, b in zip(maps, wanted, strict=True)]).mean()
-        temporal = -scores.mean()
-        found |= {"patch_generator": patch, "temporal_generator": temporal, "temporal_matching": matching}
-        return patch + 5 * temporal + 10 * matching
+        scores, _ = judge(state, real)
+        right, r1 = F.relu(1 - scores).mean(), penalty(scores, real)
+        wrong = F.relu(1 + judge(state, fake.detach())[0]).mean()
+        found |= {name: right + wrong, f"{name}_penalty": r1}
+        self._move(name, right, weight * r1, wrong)
+        scores, maps = judge(state, fake)
+        return scores, maps, judge(state, real)[1]
