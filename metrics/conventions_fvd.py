@@ -80,7 +80,7 @@ def sqrtm_distance(pred: Tensor, target: Tensor) -> float:
     """The Frechet distance from the real part of scipy's square root of S1 S2, covariances / (N - 1), float64."""
     from scipy.linalg import LinAlgWarning, sqrtm
 
-    a, b = (feature_matrix(x).numpy() for x in (pred, target))
+    a, b = (feature_matrix(x).double().numpy() for x in (pred, target))
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LinAlgWarning)  # singular for N <= 400, which those programs ignore

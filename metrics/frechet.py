@@ -54,12 +54,16 @@ def feature_matrices(first: Any, second: Any, names: tuple[str, str] = ("pred", 
 
 
 def feature_matrix(features: Any, name: str = "features") -> Tensor:
-    """`features` as a float64 matrix `[N, D]` on the CPU.
+    """`features` as a matrix `[N, D]` on the CPU, in float32 or, if they are of any other type, in float64.
+
+    Float32 features of many clips are not copied: what is computed from them turns some rows at a time into float64.
 
     Raises:
         VideoError: not a matrix, fewer than two rows, NaN or infinite values.
     """
-    matrix = torch.as_tensor(features).detach().to("cpu", torch.float64)
+    matrix = torch.as_tensor(features).detach().cpu()
+    if matrix.dtype != torch.float32:
+        matrix = matrix.double()
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise VideoError(f"{name}: expected [N, D], found {list(matrix.shape)}")
     if len(matrix) < MIN_ROWS:
@@ -74,14 +78,18 @@ def feature_matrix(features: Any, name: str = "features") -> Tensor:
 
 
 def moments(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean `[D]` and a factor R `[min(N, D), D]` with R^T R the unbiased covariance."""
-    mean, scale = matrix.mean(0), (len(matrix) - 1) ** 0.5
+    """The mean `[D]` and a factor R `[min(N, D), D]` with R^T R the unbiased covariance, in float64."""
+    blocks, scale = matrix.split(BLOCK), (len(matrix) - 1) ** 0.5
+    total = matrix.new_zeros(matrix.shape[1], dtype=torch.float64)
+    for rows in blocks:
+        total += rows.double().sum(0)
+    mean = total / len(matrix)
     if matrix.shape[0] <= matrix.shape[1]:
-        return mean, (matrix - mean) / scale
-    factor = matrix.new_empty(0, matrix.shape[1])
-    for rows in matrix.split(BLOCK):
+        return mean, (matrix.double() - mean) / scale
+    factor = total.new_empty(0, matrix.shape[1])
+    for rows in blocks:
         # R of the rows so far, stacked on further rows, has the same R^T R: same singular values, fewer rows.
-        factor = torch.linalg.qr(torch.cat([factor, (rows - mean) / scale]), mode="r").R
+        factor = torch.linalg.qr(torch.cat([factor, (rows.double() - mean) / scale]), mode="r").R
     return mean, factor
 
 

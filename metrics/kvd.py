@@ -28,8 +28,8 @@ from metrics.jackknife import (
 )
 from metrics.weights import weight_hash
 
-_VALUES = 1 << 18
-"""Kernel values computed at a time, 2 MB in float64, however many clips there are."""
+_ROWS = 512
+"""Clips of each set whose kernel values are computed at a time, 2 MB in float64, however many clips there are."""
 
 
 def kvd(
@@ -117,16 +117,18 @@ def _membership(groups: list[Indices], count: int) -> Tensor:
 
 
 def _block_sums(x: Tensor, y: Tensor, px: Tensor, py: Tensor) -> Tensor:
-    """Sums of (x.y / d + 1)^3 over pairs of groups, by blocks of rows to bound memory."""
+    """Sums of (x.y / d + 1)^3 over pairs of groups, in float64, by blocks of rows to bound memory."""
     total = torch.zeros(px.shape[1], py.shape[1], dtype=torch.float64)
-    count = max(1, _VALUES // len(y))
-    for rows, members in zip(x.split(count), px.split(count), strict=True):
-        total += members.T @ ((rows @ y.T / x.shape[1] + 1) ** 3 @ py)
+    for rows, members in zip(x.split(_ROWS), px.split(_ROWS), strict=True):
+        scaled = rows.double() / x.shape[1]
+        for others, other_members in zip(y.split(_ROWS), py.split(_ROWS), strict=True):
+            total += members.T @ ((scaled @ others.double().T + 1) ** 3 @ other_members)
     return total
 
 
 def _kernel_diagonal(x: Tensor) -> Tensor:
-    return (x.square().sum(1) / x.shape[1] + 1) ** 3
+    squares = torch.cat([rows.double().square().sum(1) for rows in x.split(_ROWS)])
+    return (squares / x.shape[1] + 1) ** 3
 
 
 def _sum_without(sums: Tensor, row: int | None, column: int | None) -> float:
