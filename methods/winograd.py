@@ -36,6 +36,10 @@ IN_CACHE = 1 << 20
 """Values at the points, of all channels, that are computed together: about as many as the cache of a core holds."""
 
 
+SMALL = 256
+"""Positions of a map up to which several threads turn maps round faster element by element than one does in blocks."""
+
+
 class Transforms(NamedTuple):
     """The matrices, for one side of a tile."""
 
@@ -71,8 +75,8 @@ def transformed(weight: Tensor) -> Tensor:
 def weight_gradient(points: Tensor) -> Tensor:
     """The adjoint of `transformed`: `[36, O, C]` to `[O, C, 3, 3]`."""
     _, outputs, inputs = points.shape
-    taps = points.reshape(REACH**2, outputs * inputs).T @ _both_sides(points.dtype)
-    return taps.view(outputs, inputs, TAPS, TAPS)
+    taps = _both_sides(points.dtype).T @ points.reshape(REACH**2, outputs * inputs)
+    return taps.T.contiguous().view(outputs, inputs, TAPS, TAPS)  # faster than the product of the transposes
 
 
 def _both_sides(dtype: torch.dtype) -> Tensor:
@@ -181,7 +185,12 @@ class Tiling:
         return batched_product(first, second, out)
 
     def _groups(self, count: int, channels: int) -> list[slice]:
-        """Of `count` maps, so many at a time that their values at the points stay in a cache while they are made."""
+        """Of `count` maps, so many at a time that their values at the points stay in a cache while they are made.
+
+        All together where several threads share each operation, which keep busier with longer ones.
+        """
+        if torch.get_num_threads() > 1:
+            return [slice(0, count)]
         most = max(1, IN_CACHE // (REACH**2 * self.tiles * channels))
         return [slice(first, min(first + most, count)) for first in range(0, count, most)]
 
@@ -225,12 +234,13 @@ class Tiling:
 
     def _load(self, maps: Tensor, inside: Tensor) -> None:
         """`[n, C, H, W]` into `[n, H, W, C]`."""
-        if maps.stride(1) == 1:
+        small = self.height * self.width <= SMALL and torch.get_num_threads() > 1
+        if maps.stride(1) == 1 or small:
             inside.copy_(maps.permute(0, 2, 3, 1))
             return
         channels = maps.shape[1]
         turned = self._buffer("turned", self.height * self.width, channels)
-        for one, place in zip(maps, inside, strict=True):  # PyTorch transposes in blocks only whole matrices
+        for one, place in zip(maps, inside, strict=True):  # only whole matrices are transposed in blocks, by one thread
             place.copy_(turned.copy_(one.reshape(channels, -1).T).view(place.shape))
 
     def _store(self, inside: Tensor, out: Tensor) -> Tensor:
