@@ -48,13 +48,13 @@ def batched_product(first: Tensor, second: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def add_batched_product(first: Tensor, second: Tensor, total: Tensor) -> Tensor:
-    """Adds `[P, n, C]` times `[P, C, O]` to `total` `[P, n, O]`, without a graph; returns it."""
+def add_batched_product(first: Tensor, second: Tensor, out: Tensor) -> Tensor:
+    """Adds `[P, n, C]` times `[P, C, O]` to `out` `[P, n, O]`, without a graph; returns it."""
     if not _by_onednn(first):
-        return total.baddbmm_(first, second)
-    for one, other, place in zip(first, second, total, strict=True):
+        return out.baddbmm_(first, second)
+    for one, other, place in zip(first, second, out, strict=True):
         place.add_(_onednn(one, other))
-    return total
+    return out
 
 
 def _by_onednn(first: Tensor) -> bool:
