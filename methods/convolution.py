@@ -159,7 +159,7 @@ def _parts(x: Tensor, weight: Tensor) -> tuple[Tiling, list[slice]]:
     tiles = -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
     most = max(1, int(AT_ONCE * longer() * max(weight.shape[1:])) // tiles)
     most = -(-len(x) // -(-len(x) // most))
-    return Tiling(x, most), [slice(first, first + most) for first in range(0, len(x), most)]
+    return Tiling(x), [slice(first, first + most) for first in range(0, len(x), most)]
 
 
 def _like(x: Tensor, channels: int) -> Tensor:

@@ -103,16 +103,13 @@ class Tiling:
 
     Args:
         like: its height, width and type are those of the maps.
-        most: n at most.
     """
 
-    def __init__(self, like: Tensor, most: int) -> None:
+    def __init__(self, like: Tensor) -> None:
         self.height, self.width = like.shape[-2:]
         self.down, self.along = -(-self.height // TILE), -(-self.width // TILE)
         self.tiles = self.down * self.along
-        self.most = most
         self._like = like
-        self._kept: dict[tuple[str, int], Tensor] = {}
         self._transforms = transforms(like.dtype)
 
     def points(self, maps: Tensor) -> Tensor:
@@ -120,8 +117,11 @@ class Tiling:
         count, channels = maps.shape[:2]
         out = self._buffer("points", REACH**2, count * self.tiles, channels)
         for some in self._groups(count, channels):
-            frame = self._frame("inputs", some.stop - some.start, channels)
-            self._load(maps[some], frame[:, 1 : self.height + 1, 1 : self.width + 1])
+            frame = self._frame(some.stop - some.start, channels)
+            bottom, right = self.height + 1, self.width + 1
+            for border in (frame[:, 0], frame[:, bottom:], frame[:, 1:bottom, 0], frame[:, 1:bottom, right:]):
+                border.zero_()
+            self._load(maps[some], frame[:, 1:bottom, 1:right])
             image, row, column, _ = frame.stride()
             shape = (REACH, REACH, len(frame), self.down, self.along, channels)
             tiles = self._buffer("tiles", REACH**2, len(frame) * self.tiles, channels)
@@ -151,7 +151,10 @@ class Tiling:
         count, channels = gradient.shape[:2]
         out = self._buffer("gradient", REACH**2, count * self.tiles, channels)
         for some in self._groups(count, channels):
-            frame = self._frame("gradient", some.stop - some.start, channels)
+            frame = self._frame(some.stop - some.start, channels)
+            if self.height % TILE or self.width % TILE:
+                frame[:, self.height :].zero_()
+                frame[:, : self.height, self.width :].zero_()
             self._load(gradient[some], frame[:, : self.height, : self.width])
             tiles = self._buffer("tiles", TILE**2, len(frame) * self.tiles, channels)
             by_tile = frame.view(len(frame), self.down + 1, TILE, self.along + 1, TILE, channels)[:, :-1, :, :-1]
@@ -167,7 +170,7 @@ class Tiling:
             found = self._buffer("sums", REACH**2, count * self.tiles, channels)
             self._apply(self._transforms.inputs.T, self._rows(points, some), found)
             tiles = found.view(REACH, REACH, count, self.down, self.along, channels).permute(2, 3, 0, 4, 1, 5)
-            frame = self._frame("sums", count, channels)
+            frame = self._frame(count, channels)
             by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)
             by_tile[:, -1, :2].zero_()
             by_tile[:, :, :, -1, :2].zero_()
@@ -224,13 +227,9 @@ class Tiling:
             kept = _SCRATCH.kept[key] = self._like.new_empty(size)
         return kept[:size].view(shape)
 
-    def _frame(self, name: str, count: int, channels: int) -> Tensor:
-        """`[n, H', W', C]` with a tile to spare in both directions; what is never written to is zero."""
-        kept = self._kept.get((name, channels))
-        if kept is None:
-            shape = (self.most, (self.down + 1) * TILE, (self.along + 1) * TILE, channels)
-            kept = self._kept[name, channels] = self._like.new_zeros(shape)
-        return kept[:count]
+    def _frame(self, count: int, channels: int) -> Tensor:
+        """`[n, H', W', C]` with a tile to spare in both directions."""
+        return self._buffer("frame", count, (self.down + 1) * TILE, (self.along + 1) * TILE, channels)
 
     def _load(self, maps: Tensor, inside: Tensor) -> None:
         """`[n, C, H, W]` into `[n, H, W, C]`."""
