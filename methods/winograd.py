@@ -205,9 +205,11 @@ class Tiling:
         """`matrix` along both sides of tiles `[side side, n tiles, C]`; one of `tiles` and `out` may be a view."""
         to, side = matrix.shape
         if out.is_contiguous() and tiles.is_contiguous():
-            halfway = self._buffer("halfway", to, tiles.numel() // side)
-            torch.mm(matrix, tiles.view(side, -1), out=halfway)
-            torch.bmm(matrix.expand(to, to, side), halfway.view(to, side, -1), out=out.view(to, to, -1))
+            size = tiles.shape[1] * tiles.shape[2]
+            halfway = self._buffer("halfway", side, to, size)
+            torch.bmm(matrix.expand(side, to, side), tiles.view(side, side, size).transpose(0, 1), out=halfway)
+            # A product for each row or column, since threads share these, and not a single one of a small matrix.
+            torch.bmm(matrix.expand(to, to, side), halfway.transpose(0, 1), out=out.view(to, to, size))
         elif tiles.is_contiguous():
             halfway = self._buffer("halfway", to, tiles.numel() // side)
             torch.mm(matrix, tiles.view(side, -1), out=halfway)
