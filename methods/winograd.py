@@ -31,10 +31,8 @@ AT_ONCE = 0.3
 """Tiles that are worked on together for each channel: few enough to stay in the caches, and so many that the weights,
 which pass through them each time, do not matter."""
 
-
 IN_CACHE = 1 << 20
 """Values at the points, of all channels, that are computed together: about as many as the cache of a core holds."""
-
 
 SMALL = 256
 """Positions of a map up to which several threads turn maps round faster element by element than one does in blocks."""
@@ -152,9 +150,8 @@ class Tiling:
         out = self._buffer("gradient", REACH**2, count * self.tiles, channels)
         for some in self._groups(count, channels):
             frame = self._frame(some.stop - some.start, channels)
-            if self.height % TILE or self.width % TILE:
-                frame[:, self.height :].zero_()
-                frame[:, : self.height, self.width :].zero_()
+            frame[:, self.height : self.down * TILE].zero_()
+            frame[:, : self.height, self.width : self.along * TILE].zero_()
             self._load(gradient[some], frame[:, : self.height, : self.width])
             tiles = self._buffer("tiles", TILE**2, len(frame) * self.tiles, channels)
             by_tile = frame.view(len(frame), self.down + 1, TILE, self.along + 1, TILE, channels)[:, :-1, :, :-1]
@@ -202,24 +199,16 @@ class Tiling:
         return points[:, some.start * self.tiles : some.stop * self.tiles]
 
     def _apply(self, matrix: Tensor, tiles: Tensor, out: Tensor) -> None:
-        """`matrix` along both sides of tiles `[side side, n tiles, C]`; one of `tiles` and `out` may be a view."""
+        """`matrix` `[to, side]` along both sides of tiles `[side side, n tiles, C]`, into `out` `[to to, n tiles, C]`.
+
+        Either may be the tiles of some maps among more. A product for each row and column, since threads share these,
+        and not a single one of a small matrix.
+        """
         to, side = matrix.shape
-        if out.is_contiguous() and tiles.is_contiguous():
-            size = tiles.shape[1] * tiles.shape[2]
-            halfway = self._buffer("halfway", side, to, size)
-            torch.bmm(matrix.expand(side, to, side), tiles.view(side, side, size).transpose(0, 1), out=halfway)
-            # A product for each row or column, since threads share these, and not a single one of a small matrix.
-            torch.bmm(matrix.expand(to, to, side), halfway.transpose(0, 1), out=out.view(to, to, size))
-        elif tiles.is_contiguous():
-            halfway = self._buffer("halfway", to, tiles.numel() // side)
-            torch.mm(matrix, tiles.view(side, -1), out=halfway)
-            for one, place in zip(halfway.view(to, side, -1), out.flatten(1).split(to), strict=True):
-                torch.mm(matrix, one, out=place)
-        else:
-            halfway = self._buffer("halfway", side, out.numel() // to)
-            for one, place in zip(tiles.flatten(1).split(side), halfway.view(side, to, -1), strict=True):
-                torch.mm(matrix, one, out=place)
-            torch.mm(matrix, halfway, out=out.view(to, -1))
+        halfway = self._buffer("halfway", side, to, tiles.shape[1] * tiles.shape[2])
+        by_row, by_column = tiles.flatten(1).unflatten(0, (side, side)), out.flatten(1).unflatten(0, (to, to))
+        torch.bmm(matrix.expand(side, to, side), by_row.transpose(0, 1), out=halfway)
+        torch.bmm(matrix.expand(to, to, side), halfway.transpose(0, 1), out=by_column)
 
     def _buffer(self, name: str, *shape: int) -> Tensor:
         """Memory that the next call with the same name uses again, or a part of it: new pages cost time."""
@@ -230,7 +219,7 @@ class Tiling:
         return kept[:size].view(shape)
 
     def _frame(self, count: int, channels: int) -> Tensor:
-        """`[n, H', W', C]` with a tile to spare in both directions."""
+        """`[n, H', W', C]` with a tile to spare in both directions, as the last one to use it left it."""
         return self._buffer("frame", count, (self.down + 1) * TILE, (self.along + 1) * TILE, channels)
 
     def _load(self, maps: Tensor, inside: Tensor) -> None:
