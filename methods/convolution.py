@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.products import add_batched_product, batched_product, longer, onednn_pays
-from methods.winograd import AT_ONCE, TILE, Tiling, transformed, weight_gradient
+from methods.products import batched_product, longer, onednn_pays
+from methods.winograd import AT_ONCE, REACH, TILE, Tiling, transformed, weight_gradient
 from metrics.errors import MethodError
 
 CHANNELS = 128
@@ -79,40 +79,43 @@ def transform_weight(weight: Tensor) -> Tensor:
 
 def convolve_transformed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As `convolve`, by the transforms, with a weight that `transform_weight` returned."""
-    return cast(Tensor, _Convolution.apply(x, weight, bias))
+    return cast(Tensor, _Convolution.apply(x, weight, bias, torch.is_grad_enabled() and weight.requires_grad))
 
 
-def outputs(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What `convolve_transformed` computes, in the memory layout of `x`, without a graph."""
+def outputs(x: Tensor, weight: Tensor, bias: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
+    """What `convolve_transformed` computes, in the memory layout of `x`, without a graph.
+
+    Args:
+        x, weight, bias: as there.
+        kept: where the values of x at the points are to be left, of `point_memory`.
+    """
     found = _like(x, weight.shape[1])
     tiling, parts = _parts(x, weight)
     for part in parts:
-        tiling.maps(tiling.product(tiling.points(x[part]), weight.mT), bias, found[part])
+        points = tiling.points(x[part], None if kept is None else tiling.rows(kept, part))
+        tiling.maps(tiling.product(points, weight.mT), bias, found[part])
     return found
 
 
-def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
-    """The gradient for x from that of the outputs."""
+def input_gradient(gradient: Tensor, weight: Tensor, kept: Tensor | None = None) -> Tensor:
+    """The gradient for x from that of the outputs; `kept` as in `outputs`, for the gradient."""
     found = _like(gradient, weight.shape[2])
     tiling, parts = _parts(gradient, weight)
     for part in parts:
-        tiling.points_adjoint(tiling.product(tiling.maps_adjoint(gradient[part]), weight), found[part])
+        points = tiling.maps_adjoint(gradient[part], None if kept is None else tiling.rows(kept, part))
+        tiling.points_adjoint(tiling.product(points, weight), found[part])
     return found
 
 
-def gradients(x: Tensor, gradient: Tensor, weight: Tensor, of_x: bool = True) -> tuple[Tensor | None, Tensor]:
-    """The gradients for x, if it is wanted, and for the weight at the points."""
-    of_weight = torch.empty_like(weight)
-    found = _like(gradient, weight.shape[2]) if of_x else None
-    tiling, parts = _parts(x, weight)
-    gather = batched_product  # then the others are added
-    for part in parts:
-        points = tiling.maps_adjoint(gradient[part])
-        if found is not None:
-            tiling.points_adjoint(tiling.product(points, weight), found[part])
-        gather(points.mT, tiling.points(x[part]), of_weight)
-        gather = add_batched_product
-    return found, of_weight
+def point_memory(like: Tensor, channels: int, steps: int = 1) -> Tensor:
+    """For the values at the points of maps like these, of each of so many steps: `[36, steps, n tiles, channels]`."""
+    return like.new_empty((REACH**2, steps, len(like) * Tiling(like).tiles, channels))
+
+
+def point_product(x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient for the weight at the points, from what `outputs` and `input_gradient` left of all steps."""
+    x, gradient = x.flatten(1, 2), gradient.flatten(1, 2)
+    return batched_product(gradient.mT, x, x.new_empty((len(x), gradient.shape[2], x.shape[2])))
 
 
 def refuse_graph() -> None:
@@ -136,22 +139,28 @@ class _Transform(torch.autograd.Function):
 
 
 class _Convolution(torch.autograd.Function):
+    """What it keeps of x, where the weight is to learn, are its values at the points, which the gradient takes."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return outputs(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, learns: bool) -> Tensor:
+        kept = point_memory(x, x.shape[1]) if learns else None
+        ctx.save_for_backward(kept, weight)
+        return outputs(x, weight, bias, kept if kept is None else kept[:, 0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_graph()
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        moved, found = None, None
-        if of_weight:
-            found, moved = gradients(x, gradient, weight, of_x)
-        elif of_x:
-            found = input_gradient(gradient, weight)
-        return found, moved, gradient.sum((0, 2, 3)) if of_bias else None
+        kept, weight = ctx.saved_tensors
+        of_x, _, of_bias, _ = ctx.needs_input_grad
+        found, moved = None, None
+        points = None if kept is None else point_memory(gradient, gradient.shape[1])
+        if of_x:
+            found = input_gradient(gradient, weight, points if points is None else points[:, 0])
+        elif points is not None:
+            Tiling(gradient).maps_adjoint(gradient, points[:, 0])
+        if points is not None:
+            moved = point_product(kept, points)
+        return found, moved, gradient.sum((0, 2, 3)) if of_bias else None, None
 
 
 def _parts(x: Tensor, weight: Tensor) -> tuple[Tiling, list[slice]]:

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import cast
 
 import torch
 from torch import Tensor
+
+SMALL = 1 << 21
+"""Multiplications of a product up to which several threads are kept busier by MKL, which takes all products at once."""
 
 _PLAIN: ContextVar[bool] = ContextVar("products are PyTorch's own", default=False)
 
@@ -41,26 +43,15 @@ def by_pytorch() -> Iterator[None]:
 
 def batched_product(first: Tensor, second: Tensor, out: Tensor) -> Tensor:
     """`[P, n, C]` times `[P, C, O]`, without a graph, into `out` `[P, n, O]`, which it returns."""
-    if not _by_onednn(first):
+    if not _by_onednn(first, second):
         return torch.bmm(first, second, out=out)
-    for one, other, place in zip(first, second, out, strict=True):
-        place.copy_(_onednn(one, other))
+    linear = torch.ops.mkldnn._linear_pointwise.default  # to choose the overload each time would cost time
+    for one, other, place in zip(first.unbind(), second.mT.unbind(), out.unbind(), strict=True):
+        place.copy_(linear(one, other, None, "none", [], ""))  # a layer whose weight is `second`, turned round
     return out
 
 
-def add_batched_product(first: Tensor, second: Tensor, out: Tensor) -> Tensor:
-    """Adds `[P, n, C]` times `[P, C, O]` to `out` `[P, n, O]`, without a graph; returns it."""
-    if not _by_onednn(first):
-        return out.baddbmm_(first, second)
-    for one, other, place in zip(first, second, out, strict=True):
-        place.add_(_onednn(one, other))
-    return out
-
-
-def _by_onednn(first: Tensor) -> bool:
-    return first.dtype == torch.float32 and first.device.type == "cpu" and onednn_pays() and not _PLAIN.get()
-
-
-def _onednn(first: Tensor, second: Tensor) -> Tensor:
-    """As a linear layer whose weight is `second`, turned round."""
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(first, second.mT, None, "none", [], ""))
+def _by_onednn(first: Tensor, second: Tensor) -> bool:
+    small = torch.get_num_threads() > 1 and first[0].numel() * second.shape[2] <= SMALL
+    on_cpu = first.dtype == torch.float32 and first.device.type == "cpu"
+    return on_cpu and onednn_pays() and not small and not _PLAIN.get()

@@ -34,8 +34,11 @@ which pass through them each time, do not matter."""
 IN_CACHE = 1 << 20
 """Values at the points, of all channels, that are computed together: about as many as the cache of a core holds."""
 
-SMALL = 256
-"""Positions of a map up to which several threads turn maps round faster element by element than one does in blocks."""
+MANY = 8
+"""Maps from which on they are turned round together, a slice at a time, which threads share: fewer are one by one."""
+
+SLICE = 16
+"""Channels that are turned round together: one line of a cache."""
 
 
 class Transforms(NamedTuple):
@@ -73,8 +76,9 @@ def transformed(weight: Tensor) -> Tensor:
 def weight_gradient(points: Tensor) -> Tensor:
     """The adjoint of `transformed`: `[36, O, C]` to `[O, C, 3, 3]`."""
     _, outputs, inputs = points.shape
-    taps = _both_sides(points.dtype).T @ points.reshape(REACH**2, outputs * inputs)
-    return taps.T.contiguous().view(outputs, inputs, TAPS, TAPS)  # faster than the product of the transposes
+    by_output = points.transpose(0, 1)  # a product for each, since threads share these, and not one of a small matrix
+    taps = torch.bmm(_both_sides(points.dtype).T.expand(outputs, -1, -1), by_output)
+    return taps.mT.contiguous().view(outputs, inputs, TAPS, TAPS)  # faster than the product of the transposes
 
 
 def _both_sides(dtype: torch.dtype) -> Tensor:
@@ -110,10 +114,10 @@ class Tiling:
         self._like = like
         self._transforms = transforms(like.dtype)
 
-    def points(self, maps: Tensor) -> Tensor:
-        """Inputs of a convolution at the points."""
+    def points(self, maps: Tensor, out: Tensor | None = None) -> Tensor:
+        """Inputs of a convolution at the points; into `out`, where it is given, which it returns."""
         count, channels = maps.shape[:2]
-        out = self._buffer("points", REACH**2, count * self.tiles, channels)
+        out = self._buffer("points", REACH**2, count * self.tiles, channels) if out is None else out
         for some in self._groups(count, channels):
             frame = self._frame(some.stop - some.start, channels)
             bottom, right = self.height + 1, self.width + 1
@@ -124,7 +128,7 @@ class Tiling:
             shape = (REACH, REACH, len(frame), self.down, self.along, channels)
             tiles = self._buffer("tiles", REACH**2, len(frame) * self.tiles, channels)
             tiles.view(shape).copy_(frame.as_strided(shape, (row, column, image, TILE * row, TILE * column, 1)))
-            self._apply(self._transforms.inputs, tiles, self._rows(out, some))
+            self._apply(self._transforms.inputs, tiles, self.rows(out, some))
         return out
 
     def maps(self, points: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
@@ -133,7 +137,7 @@ class Tiling:
         for some in self._groups(len(out), channels):
             count = some.stop - some.start
             tiles = self._buffer("outputs", TILE**2, count * self.tiles, channels)
-            self._apply(self._transforms.outputs, self._rows(points, some), tiles)
+            self._apply(self._transforms.outputs, self.rows(points, some), tiles)
             frame = self._buffer("frame", count, self.down * TILE, self.along * TILE, channels)
             by_tile = frame.view(count, self.down, TILE, self.along, TILE, channels).permute(2, 4, 0, 1, 3, 5)
             source = tiles.view(by_tile.shape)
@@ -144,10 +148,10 @@ class Tiling:
             self._store(frame[:, : self.height, : self.width], out[some])
         return out
 
-    def maps_adjoint(self, gradient: Tensor) -> Tensor:
-        """The adjoint of `maps`: the gradient `[n, C, H, W]` of the outputs, at the points."""
+    def maps_adjoint(self, gradient: Tensor, out: Tensor | None = None) -> Tensor:
+        """The adjoint of `maps`: the gradient `[n, C, H, W]` of the outputs, at the points; `out` as in `points`."""
         count, channels = gradient.shape[:2]
-        out = self._buffer("gradient", REACH**2, count * self.tiles, channels)
+        out = self._buffer("gradient", REACH**2, count * self.tiles, channels) if out is None else out
         for some in self._groups(count, channels):
             frame = self._frame(some.stop - some.start, channels)
             frame[:, self.height : self.down * TILE].zero_()
@@ -156,7 +160,7 @@ class Tiling:
             tiles = self._buffer("tiles", TILE**2, len(frame) * self.tiles, channels)
             by_tile = frame.view(len(frame), self.down + 1, TILE, self.along + 1, TILE, channels)[:, :-1, :, :-1]
             tiles.view(TILE, TILE, len(frame), self.down, self.along, channels).copy_(by_tile.permute(2, 4, 0, 1, 3, 5))
-            self._apply(self._transforms.outputs.T, tiles, self._rows(out, some))
+            self._apply(self._transforms.outputs.T, tiles, self.rows(out, some))
         return out
 
     def points_adjoint(self, points: Tensor, out: Tensor) -> Tensor:
@@ -165,7 +169,7 @@ class Tiling:
         for some in self._groups(len(out), channels):
             count = some.stop - some.start
             found = self._buffer("sums", REACH**2, count * self.tiles, channels)
-            self._apply(self._transforms.inputs.T, self._rows(points, some), found)
+            self._apply(self._transforms.inputs.T, self.rows(points, some), found)
             tiles = found.view(REACH, REACH, count, self.down, self.along, channels).permute(2, 3, 0, 4, 1, 5)
             frame = self._frame(count, channels)
             by_tile = frame.view(count, self.down + 1, TILE, self.along + 1, TILE, channels)
@@ -194,7 +198,7 @@ class Tiling:
         most = max(1, IN_CACHE // (REACH**2 * self.tiles * channels))
         return [slice(first, min(first + most, count)) for first in range(0, count, most)]
 
-    def _rows(self, points: Tensor, some: slice) -> Tensor:
+    def rows(self, points: Tensor, some: slice) -> Tensor:
         """The tiles of some maps, `[side side, n tiles, C]`, a view."""
         return points[:, some.start * self.tiles : some.stop * self.tiles]
 
@@ -224,13 +228,16 @@ class Tiling:
 
     def _load(self, maps: Tensor, inside: Tensor) -> None:
         """`[n, C, H, W]` into `[n, H, W, C]`."""
-        small = self.height * self.width <= SMALL and torch.get_num_threads() > 1
-        if maps.stride(1) == 1 or small:
+        if maps.stride(1) == 1:
             inside.copy_(maps.permute(0, 2, 3, 1))
             return
-        channels = maps.shape[1]
+        count, channels = maps.shape[:2]
+        if count >= MANY:
+            for first in range(0, channels, SLICE):
+                inside[..., first : first + SLICE] = maps[:, first : first + SLICE].permute(0, 2, 3, 1)
+            return
         turned = self._buffer("turned", self.height * self.width, channels)
-        for one, place in zip(maps, inside, strict=True):  # only whole matrices are transposed in blocks, by one thread
+        for one, place in zip(maps, inside, strict=True):  # whole matrices are transposed in blocks, by one thread
             place.copy_(turned.copy_(one.reshape(channels, -1).T).view(place.shape))
 
     def _store(self, inside: Tensor, out: Tensor) -> Tensor:
@@ -238,7 +245,11 @@ class Tiling:
         if out.stride(1) == 1:
             out.permute(0, 2, 3, 1).copy_(inside)
             return out
-        channels = out.shape[1]
+        count, channels = out.shape[:2]
+        if count >= MANY:
+            for row in range(self.height):
+                out[:, :, row] = inside[:, row].mT
+            return out
         for one, place in zip(inside, out, strict=True):
             place.view(channels, -1).copy_(one.reshape(-1, channels).T)
         return out

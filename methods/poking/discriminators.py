@@ -32,11 +32,11 @@ class PatchDiscriminator(nn.Module):
         self.out_conv = nn.Conv2d(512, 1, 4, 1, 1)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = F.leaky_relu(self.in_conv(frames), 0.2)
+        x = F.leaky_relu(self.in_conv(frames), 0.2, inplace=True)
         maps = []
         for layer in self.layers:
             x = layer(x)
-            x = F.leaky_relu(group_norm(x, x.shape[1]), 0.2)
+            x = F.leaky_relu(group_norm(x, x.shape[1]), 0.2, inplace=True)
             maps.append(x)
         return self.out_conv(x), maps
 
@@ -109,8 +109,8 @@ class Block3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(x)) + shortcut, inplace=True)
 
 
 class TemporalDiscriminator(nn.Module):
@@ -158,7 +158,7 @@ class TemporalDiscriminator(nn.Module):
         return [module for module in self.modules() if isinstance(module, SpectralConv3d)]
 
     def forward(self, clips: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = F.relu(self.gn1(self.conv1(clips)))
+        x = F.relu(self.gn1(self.conv1(clips)), inplace=True)
         x = self.layer1(F.max_pool3d(x, 3, (1, 2, 2), 1))
         maps = [x]
         for stage in self.layers:

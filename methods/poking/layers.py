@@ -22,10 +22,12 @@ def instance_norm(x: Tensor) -> Tensor:
 
 
 def activated(x: Tensor, activation: Activation) -> Tensor:
-    """ELU (alpha 1), ReLU, or `x` as it is."""
+    """ELU (alpha 1), ReLU, or `x` as it is; in the memory of `x`, which no gradient may need: those of norms and
+    convolutions do not need their outcome.
+    """
     if activation == "elu":
-        return F.elu(x)
-    return F.relu(x) if activation == "relu" else x
+        return F.elu(x, inplace=True)
+    return F.relu(x, inplace=True) if activation == "relu" else x
 
 
 class Convolution(nn.Module):
@@ -51,7 +53,7 @@ class Upsampling(nn.Module):
         self.conv = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(instance_norm(self.conv(x)))
+        return activated(instance_norm(self.conv(x)), "relu")
 
 
 class Residual(nn.Module):
@@ -69,7 +71,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.res_conv is None else self.res_conv(x)
-        return self.conv2(self.conv1(x)) + shortcut
+        return self.conv2(self.conv1(x)).add_(shortcut)
 
 
 class UpsamplingResidual(nn.Module):
@@ -82,4 +84,4 @@ class UpsamplingResidual(nn.Module):
         self.res_conv = Upsampling(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x)) + self.res_conv(x)
+        return self.conv2(self.conv1(x)).add_(self.res_conv(x))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.perceptual import full
+from methods.perceptual import full, mean_difference
 
 MOVING = 0.5
 """Pixels that move by more than this many px count as moving."""
@@ -72,7 +72,7 @@ def gradient_penalty(scores: Tensor, real: Tensor) -> Tensor:
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Mean over maps of the mean absolute difference, a scalar."""
     pairs = zip(fake, real, strict=True)
-    return torch.stack([F.l1_loss(full(ours), full(theirs)) for ours, theirs in pairs]).mean()
+    return torch.stack([mean_difference(full(ours), full(theirs)) for ours, theirs in pairs]).mean()
 
 
 def motion_error(found: Tensor, truth: Tensor, moving: float = MOVING) -> Tensor:

@@ -23,7 +23,8 @@ from methods.poking.poke_map import poke_map
 pytestmark = pytest.mark.benchmark
 
 WIDTH, CLIPS, HORIZON, SIDE = 512, 2, 10, 64
-ROUNDS = 4
+ROUNDS, UNMEASURED = 6, 3
+"""Turns; for some steps a process still gathers the memory that it works in, and then keeps it."""
 THREADS = sorted({1, torch.get_num_threads()})
 RATE = 1e-9
 """Hardly moves a weight. The first step of Adam moves by the sign of a gradient, so rounding turns it, and losses
@@ -31,9 +32,9 @@ after it would not show how exactly they are computed."""
 LOSSES, PENALTIES = 1e-5, 1e-4
 """Relative, float32; the second for squares of gradients, in which rounding counts more. The generator's terms are
 means of scores of both signs, of about one: the first holds for them in absolute numbers."""
-FLOOR, SHARED_FLOOR = 2.0, 1.7
+FLOOR, SHARED_FLOOR = 2.0, 1.9
 """Smallest ratio of the peer's CPU time to ours, which other work on the machine hardly moves, at the released size: on
-one thread, and on all, which large convolutions keep busier than the many steps of ours."""
+one thread, and on all, where it moves by more."""
 
 
 class Measured(NamedTuple):
@@ -83,7 +84,7 @@ def measured(request: pytest.FixtureRequest, threads: int) -> Measured:
     def peer() -> object:
         return released(frames, poke, *drawn)
 
-    times = interleaved({"ours": ours, "peer": peer}, ROUNDS)
+    times = interleaved({"ours": ours, "peer": peer}, ROUNDS, UNMEASURED)
     which = "with discriminators" if adversarial else "before the discriminators"
     how = f"{which}, threads {threads}"
     figures = report(f"poking step, {SIDE} px, width {WIDTH}, {how}", times, CLIPS, "clips", peer)

@@ -60,8 +60,15 @@ def with_gradients(function: Callable[..., Tensor], *inputs: Tensor) -> Iterator
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 4), (3, 5), (7, 10), (16, 8)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.usefixtures("always")
-def test_equals_pytorch(height: int, width: int, layout: torch.memory_format) -> None:
+def test_equals_pytorch(
+    height: int, width: int, layout: torch.memory_format, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`together`: maps are turned round together, some channels at a time."""
+    if together:
+        monkeypatch.setattr(winograd, "MANY", 1)
+        monkeypatch.setattr(winograd, "SLICE", 4)
     x = drawn(5, 6, height, width).contiguous(memory_format=layout)
     inputs = (x, drawn(7, 6, 3, 3, seed=1), drawn(7, seed=2))
     pairs = zip(with_gradients(convolve, *inputs), with_gradients(plain, *inputs), strict=True)

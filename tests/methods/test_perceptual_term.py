@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from methods.ivrnn.objective import IVRNNTraining
-from methods.perceptual import CARD_TITLE, Form, Perceptual, PerceptualConfig, PerceptualTerm, distance
+from methods.perceptual import CARD_TITLE, Form, Perceptual, PerceptualConfig, PerceptualTerm, distance, mean_difference
 from methods.srvp.config import SRVPConfig
 from methods.srvp.objective import SRVPTraining
 from methods.training import TrainingBatch
@@ -108,3 +108,17 @@ def test_a_step_adds_it_to_the_authors_objective(training: Callable[..., Any], b
 def test_grey_videos_have_none() -> None:
     with pytest.raises(ValidationError, match="perceptual_weight is for videos in colour"):
         SRVPConfig(channels=1, perceptual_weight=0.5)
+
+
+def test_mean_difference_is_the_l1_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    second[0] = first[0]  # where nothing differs the gradient is zero
+    both = (first.requires_grad_(), second.requires_grad_())
+    found, wanted = mean_difference(*both), torch.nn.functional.l1_loss(*both)
+    assert torch.equal(found.detach(), wanted.detach())
+    pairs = zip(torch.autograd.grad(3 * found, both), torch.autograd.grad(3 * wanted, both), strict=True)
+    assert all(torch.allclose(ours, theirs, rtol=1e-14, atol=0) for ours, theirs in pairs)
+    constant = first.detach()
+    (alone,) = torch.autograd.grad(mean_difference(constant, second), second)
+    assert torch.equal(alone.sign(), (second - constant).sign())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from methods import products
-from methods.products import add_batched_product, batched_product
+from methods.products import batched_product
 
 ROUNDED = 1e-6
 """Relative to the norm."""
@@ -30,6 +30,12 @@ def test_products(turned: tuple[bool, bool], dtype: torch.dtype, onednn: bool, m
     out = torch.full((3, 33, 21), torch.nan, dtype=dtype)
     assert batched_product(first, second, out) is out
     assert (out.double() - wanted).norm() < ROUNDED * wanted.norm()
-    total = torch.ones_like(out)
-    assert add_batched_product(first, second, total) is total
-    assert (total.double() - 1 - wanted).norm() < ROUNDED * wanted.norm()
+
+
+@pytest.mark.parametrize(("threads", "rows", "called"), [(1, 2, True), (2, 2, False), (2, 3, True)])
+def test_threads_share_small_products(threads: int, rows: int, called: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MKL takes all at once where there are several threads and little to multiply."""
+    monkeypatch.setattr(products, "onednn_pays", lambda: True)
+    monkeypatch.setattr(products, "SMALL", 2 * 5 * 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert products._by_onednn(torch.ones(3, rows, 5), torch.ones(3, 5, 7)) == called
