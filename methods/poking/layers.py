@@ -71,7 +71,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.res_conv is None else self.res_conv(x)
-        return self.conv2(self.conv1(x)).add_(shortcut)
+        return self.conv2(self.conv1(x)) + shortcut
 
 
 class UpsamplingResidual(nn.Module):
