@@ -97,6 +97,7 @@ class Poking:
                 if config.poke_encoder == "plus"
                 else "Its poke encoder hardly sees the length of pokes; a poke of length zero gives phi = 0."
             )
+            + (" Its frames are x0 plus what changes in the drawn picture." if config.decoder == "change" else "")
             + (f" Its update gates begin {config.hold:g} lower than the authors'." if config.hold else "")
             + (LPIPS_NOTE if config.perceptual_form == "lpips" else "")
             + (NOTE if compiled else ""),

@@ -85,6 +85,9 @@ def _recipes() -> dict[str, Recipe]:
         "small-gan": _recipe(
             "small-gan", "as small, with discriminators", {"gan": True, "gan_start": 1000}, small=True
         ),
+        "small-change": _recipe(
+            "small-change", "as small, with a decoder that adds to x0 what changes", {"decoder": "change"}, small=True
+        ),
         "small-plus": _recipe(
             "small-plus", "as small, with the poke encoder and the decoder of plus", SMALL_PLUS, small=True
         ),
