@@ -179,7 +179,7 @@ class Poking:
                 clips = len(phi[these])
                 rows = torch.cat([torch.arange(clips, device=phi.device) + (frame - 1) * clips for frame in drawn])
                 rolled = [state.index_select(0, rows) for state in rolled]
-            frames = self.network.film(rolled, x0[these], poke, rows).unflatten(0, (-1, len(poke.location)))
+            frames = self.network.film(rolled, x0[these], poke, rows, given).unflatten(0, (-1, len(poke.location)))
             videos.append(((frames.transpose(0, 1) + 1) / 2).clamp(0, 1).float())
         return torch.cat(videos)
 

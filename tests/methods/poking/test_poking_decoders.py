@@ -106,6 +106,7 @@ def test_changes_of_some_rows_are_those_of_all_and_move_no_encoder() -> None:
         states = made.rollout(made.encode(x0), made.encode_poke(given), HORIZON)
     every = made.film(states, x0, given)
     torch.testing.assert_close(made.film([state[rows] for state in states], x0, given, rows), every[rows])
+    torch.testing.assert_close(made.film(states, x0, given, own=made.encode(x0)), every)
     every.sum().backward()
     assert all(parameter.grad is None for parameter in made.shape_enc.parameters())
     assert all(parameter.grad is not None for parameter in made.dec.parameters())
