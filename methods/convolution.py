@@ -113,7 +113,11 @@ def point_memory(like: Tensor, channels: int, steps: int = 1) -> Tensor:
 
 
 def point_product(x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient for the weight at the points, from what `outputs` and `input_gradient` left of all steps."""
+    """The gradient for the weight at the points, `[36, O, C]`.
+
+    Args:
+        x, gradient: what `outputs` and `input_gradient` left of all steps, `[36, steps, n tiles, C or O]`.
+    """
     x, gradient = x.flatten(1, 2), gradient.flatten(1, 2)
     return batched_product(gradient.mT, x, x.new_empty((len(x), gradient.shape[2], x.shape[2])))
 

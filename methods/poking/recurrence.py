@@ -20,21 +20,21 @@ class Arithmetic(NamedTuple):
         outputs: of x and the weight. The last argument is where x is kept for `of_weight`, or None.
         of_input: the gradient for x from that of the outputs and the weight; the last argument likewise.
         of_weight: the gradient for the weight from all x and all gradients of the outputs, and the weight.
-        memory: for what is kept of `[B, C, H, W]` with so many channels in so many steps, steps second; None: nothing
-            is kept, and `of_weight` takes the maps themselves.
+        memory: for what is kept of `[B, C, H, W]` with so many channels in so many steps, steps second; None where
+            nothing is kept, and `of_weight` takes the maps themselves.
     """
 
     outputs: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     of_input: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     of_weight: Callable[[Tensor, Tensor, Tensor], Tensor]
-    memory: Callable[[Tensor, int, int], Tensor] | None
+    memory: Callable[[Tensor, int, int], Tensor | None]
 
 
 PLAIN = Arithmetic(
     outputs=lambda x, weight, _: F.conv2d(x, weight, padding=1),
     of_input=lambda gradient, weight, _: F.conv_transpose2d(gradient, weight, padding=1),
     of_weight=lambda x, gradient, weight: conv2d_weight(x, weight.shape, gradient, padding=1),
-    memory=None,
+    memory=lambda like, channels, steps: None,
 )
 """PyTorch's kernels, on weights `[O, C, 3, 3]`."""
 
@@ -78,7 +78,7 @@ class _Roll(torch.autograd.Function):
         channels, steps, kind = first.shape[1], len(drives), drives[0].dtype
         states = _for_steps(first, steps, channels)
         contents, gates = (_for_steps(first, steps, width, kind) for width in (channels, 2 * channels))
-        kept = [None if arithmetic.memory is None else arithmetic.memory(drives[0], channels, steps) for _ in range(2)]
+        kept = [arithmetic.memory(drives[0], channels, steps) for _ in range(2)]
         state = first
         with torch.autocast(first.device.type, enabled=False):
             for step, drive in enumerate(drives):
@@ -106,10 +106,7 @@ class _Roll(torch.autograd.Function):
         before[0], before[1:] = first, states[:-1]
         driven = _for_steps(first, steps, 3 * channels, kind)
         of_update, of_reset, of_content = driven.split(channels, dim=2)
-        of_gates_kept, of_content_kept = (
-            None if arithmetic.memory is None else arithmetic.memory(first, width, steps)
-            for width in (2 * channels, channels)
-        )
+        of_gates_kept, of_content_kept = (arithmetic.memory(first, width, steps) for width in (2 * channels, channels))
         moved = torch.zeros_like(first)
         for step in reversed(range(steps)):
             moved = moved + gradient.view_as(states)[step]
