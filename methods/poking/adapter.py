@@ -97,7 +97,7 @@ class Poking:
                 if config.poke_encoder == "plus"
                 else "Its poke encoder hardly sees the length of pokes; a poke of length zero gives phi = 0."
             )
-            + (" Its frames are x0 plus what changes in the drawn picture." if config.decoder == "change" else "")
+            + (" It moves x0 along a flow, and draws anew where that does not do." if config.decoder == "warp" else "")
             + (f" Its update gates begin {config.hold:g} lower than the authors'." if config.hold else "")
             + (LPIPS_NOTE if config.perceptual_form == "lpips" else "")
             + (NOTE if compiled else ""),
@@ -179,7 +179,7 @@ class Poking:
                 clips = len(phi[these])
                 rows = torch.cat([torch.arange(clips, device=phi.device) + (frame - 1) * clips for frame in drawn])
                 rolled = [state.index_select(0, rows) for state in rolled]
-            frames = self.network.film(rolled, x0[these], poke, rows, given).unflatten(0, (-1, len(poke.location)))
+            frames = self.network.film(rolled, x0[these], poke, rows).unflatten(0, (-1, len(poke.location)))
             videos.append(((frames.transpose(0, 1) + 1) / 2).clamp(0, 1).float())
         return torch.cat(videos)
 

@@ -27,9 +27,8 @@ class NetworkConfig(BaseModel):
             them has no state: the encoder does not return it, and the decoder block that would take it is narrower
             by its channels. So the frame is drawn from the states of the kept levels alone.
         poke_encoder: "official", or "plus", which sees how long a poke is (`methods/poking/poke_encoders.py`).
-        decoder: "draw", the paper's: frames are drawn from the states alone. "change": x0 plus the difference between
-            what is drawn from the states and from those of x0. "warp": x0 is moved along a flow that the decoder
-            gives, and drawn anew where a mask says so (`methods/poking/decoders.py`).
+        decoder: "draw", the paper's: frames are drawn from the states alone. "warp": x0 is moved along a flow that
+            the decoder gives, and drawn anew where a mask says so (`methods/poking/decoders.py`).
         phi: the latent interaction over the steps t = 0, 1, ... (appendix B of the paper, and the released
             program's switches): "constant"; "first", at t = 0 only; "linear", times max(0, 1 - t / n); "step", for
             t < n. Where it is off, the lowest cell is fed zeros.
@@ -50,7 +49,7 @@ class NetworkConfig(BaseModel):
     rnn_cells: int = Field(BOTTLENECK_CELLS, ge=1, le=BOTTLENECK_CELLS)
     levels: int | None = Field(None, ge=1)
     poke_encoder: Literal["official", "plus"] = "official"
-    decoder: Literal["draw", "change", "warp"] = "draw"
+    decoder: Literal["draw", "warp"] = "draw"
     phi: Literal["constant", "first", "linear", "step"] = "constant"
     phi_frames: int | None = Field(None, ge=1)
     poke_norm: float | None = Field(None, gt=0)

@@ -1,4 +1,4 @@
-"""From states to images: the decoder of the paper, one that changes what is there already, and one that moves it."""
+"""From states to images: the decoder of the paper, and one that moves what is there already."""
 
 from __future__ import annotations
 
@@ -41,26 +41,6 @@ class Decoder(nn.Module):
         for block, state in zip(self.blocks, [*states[1:], *[None] * len(self.blocks)], strict=False):
             x = block(x if state is None else torch.cat([x, state], dim=1))
         return x
-
-
-class ChangeDecoder(Decoder):
-    """Frames as x0 plus what changes in the drawn picture: x0 + drawn(states) - drawn(states of x0).
-
-    Why: instance normalisation takes the level and contrast of each channel away, and a small decoder draws x0 worse
-    than it is, before anything moves. Here x0 stays as it is while its states do, exactly. There are no more
-    parameters, and the image reconstruction of the training is drawn, as in the paper.
-    """
-
-    def changed(self, states: Sequence[Tensor], own: Sequence[Tensor], x0: Tensor, clips: Tensor) -> Tensor:
-        """Images `[N, 3, H, W]`, beyond [-1, 1] where the change leads there.
-
-        Args:
-            states: `[N, C_n, H_n, W_n]`.
-            own: the states of x0, `[B, C_n, H_n, W_n]`.
-            x0: `[B, 3, H, W]` in [-1, 1].
-            clips: `[N]`: the row of x0 that each of the states goes with.
-        """
-        return self(states) + (x0 - self(own)).index_select(0, clips)
 
 
 class WarpDecoder(Decoder):
@@ -114,8 +94,7 @@ class WarpDecoder(Decoder):
 
 def decoder(config: NetworkConfig) -> Decoder:
     """The decoder that `config` asks for."""
-    made = {"draw": Decoder, "change": ChangeDecoder, "warp": WarpDecoder}[config.decoder]
-    return made(config)
+    return WarpDecoder(config) if config.decoder == "warp" else Decoder(config)
 
 
 def _against(motion: Tensor, displacement: Tensor) -> Tensor:

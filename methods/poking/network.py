@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from methods.interface import Poke
 from methods.poking.config import NetworkConfig
-from methods.poking.decoders import ChangeDecoder, WarpDecoder, decoder, strongest_poke
+from methods.poking.decoders import WarpDecoder, decoder, strongest_poke
 from methods.poking.layers import Convolution, Residual
 from methods.poking.poke_encoders import poke_encoder
 from methods.poking.predictor import Convolutions, Predictor, Step, strengths
@@ -75,32 +75,19 @@ class PokingNetwork(nn.Module):
         """Images `[N, 3, H, W]` in [-1, 1], drawn from states `[N, C_n, H_n, W_n]` alone."""
         return self.dec(states)
 
-    def film(
-        self,
-        states: Sequence[Tensor],
-        x0: Tensor,
-        poke: Poke,
-        rows: Tensor | None = None,
-        own: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """Frames of rolled-out states, `[N, 3, H, W]` for [-1, 1], as the decoder of the configuration makes them.
+    def film(self, states: Sequence[Tensor], x0: Tensor, poke: Poke, rows: Tensor | None = None) -> Tensor:
+        """Frames of rolled-out states, `[N, 3, H, W]` in [-1, 1], as the decoder of the configuration makes them.
 
         Args:
             states: those of x1..xT, time first, or their `rows`.
             x0: `[B, 3, H, W]` in [-1, 1].
             poke: the pokes that the states answer.
             rows: which rows of `[T B, ...]` the states are; None: all.
-            own: the states of x0, for the decoder that asks for them; None: x0 is encoded here.
         """
-        if not isinstance(self.dec, ChangeDecoder | WarpDecoder):
+        if not isinstance(self.dec, WarpDecoder):
             return self.dec(states)
         clips = torch.arange(len(states[0]), device=x0.device) if rows is None else rows
         clips = clips.remainder(len(x0))
-        if isinstance(self.dec, ChangeDecoder):
-            if own is None:
-                with torch.no_grad():  # what moves the encoder does not come this way
-                    own = self.encode(x0)
-            return self.dec.changed(states, own, x0, clips)
         displacement = strongest_poke(poke).displacement.index_select(0, clips)
         return self.dec.moved(states, x0.index_select(0, clips), displacement)
 

@@ -39,13 +39,17 @@ SMALL: dict[str, Any] = {
 """1,026,723 parameters, for a CPU. LPIPS (VGG) on two frames a clip, no discriminators, states that begin by holding
 still, a rate that falls to zero at the end."""
 
-PLUS: dict[str, Any] = {"poke_encoder": "plus", "decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3}
-"""The variant whose response depends on how far one pokes, and that leaves alone what does not move. It also learns
-from the flow that the pokes of training are drawn from."""
+WARP: dict[str, Any] = {"decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3}
+"""The variant that moves x0 and leaves alone what does not move. It also learns from the flow that gives its pokes."""
 
-SMALL_PLUS: dict[str, Any] = {**PLUS, "motion_weight": 0.8, "poke_weight": 0.8, "hold": 0.0}
+PLUS: dict[str, Any] = {**WARP, "poke_encoder": "plus"}
+"""The same with a poke encoder that sees how far one pokes."""
+
+SMALL_WARP: dict[str, Any] = {**WARP, "motion_weight": 0.8, "poke_weight": 0.8, "hold": 0.0}
 """Beside LPIPS the flow needs more weight than beside mean absolute differences, or the poked point lags behind.
 Untrained, the decoder shows the still image whatever the states are: they need not begin by holding still."""
+
+SMALL_PLUS: dict[str, Any] = {**SMALL_WARP, "poke_encoder": "plus"}
 
 ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "rnn-1": ({"predictor": "rnn", "rnn_cells": 1}, "one GRU cell at the bottleneck"),
@@ -60,7 +64,6 @@ ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
 that sees lengths, as "small-plus-rnn-1"."""
 
 PLUS_ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "official-encoder": ({"poke_encoder": "official"}, "with the poke encoder of the released program"),
     "no-flow": ({"motion_weight": 0.0, "poke_weight": 0.0}, "without learning from flow"),
 }
 """What takes a part of plus away, as "small-plus-no-flow"."""
@@ -78,16 +81,13 @@ def _recipes() -> dict[str, Recipe]:
     recipes = {
         "official": _recipe("official", "the released program: alternating steps, two discriminators", {}),
         "paper": _recipe("paper", "the paper: images first, then dynamics; its weights and losses", PAPER),
-        "plus": _recipe(
-            "plus", "as official, with a poke encoder that sees lengths, and a decoder that moves x0", PLUS
-        ),
+        "warp": _recipe("warp", "as official, with a decoder that moves x0 and learns from flow", WARP),
+        "plus": _recipe("plus", "as warp, with a poke encoder that sees lengths", PLUS),
         "small": _recipe("small", "1 M parameters, for a CPU, without discriminators", {}, small=True),
         "small-gan": _recipe(
             "small-gan", "as small, with discriminators", {"gan": True, "gan_start": 1000}, small=True
         ),
-        "small-change": _recipe(
-            "small-change", "as small, with a decoder that adds to x0 what changes", {"decoder": "change"}, small=True
-        ),
+        "small-warp": _recipe("small-warp", "as small, with the decoder of warp", SMALL_WARP, small=True),
         "small-plus": _recipe(
             "small-plus", "as small, with the poke encoder and the decoder of plus", SMALL_PLUS, small=True
         ),

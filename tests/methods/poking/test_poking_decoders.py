@@ -21,11 +21,6 @@ def network(seed: int = 0) -> PokingNetwork:
     return PokingNetwork(config).double()
 
 
-def changing(hold: float = 0.0) -> PokingNetwork:
-    torch.manual_seed(0)
-    return PokingNetwork(PokingConfig(size=SIDE, width=64, min_side=8, decoder="change", hold=hold)).double()
-
-
 def images(count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
 
@@ -83,33 +78,6 @@ def test_images_are_drawn_as_by_the_paper() -> None:
     states = made.encode(images())
     assert isinstance(made.dec, WarpDecoder)
     torch.testing.assert_close(made.decode(states), plain.decode(states), rtol=0, atol=0)
-
-
-def test_x0_stays_while_its_states_do() -> None:
-    """With update gates that are shut, exactly; open, the change of the drawn picture is what is added."""
-    x0, given = images(), poke((2.0, 1.0), (0.0, -5.0))
-    with torch.no_grad():
-        still, made = changing(hold=60.0)(x0, given, HORIZON), changing()
-        found = made(x0, given, HORIZON)
-        states = made.rollout(made.encode(x0), made.encode_poke(given), HORIZON)
-        drawn = made.decode(states).unflatten(0, (HORIZON, 2)).transpose(0, 1)
-        own = made.decode(made.encode(x0))
-    torch.testing.assert_close(still, x0[:, None].expand_as(still), rtol=0, atol=1e-12)
-    torch.testing.assert_close(found, x0[:, None] + drawn - own[:, None], rtol=0, atol=1e-12)
-    assert (found - x0[:, None]).abs().mean() > 0.01
-
-
-def test_changes_of_some_rows_are_those_of_all_and_move_no_encoder() -> None:
-    made, x0, given = changing(), images(), poke((2.0, 1.0), (0.0, -5.0))
-    rows = torch.tensor([5, 0, 3])
-    with torch.no_grad():
-        states = made.rollout(made.encode(x0), made.encode_poke(given), HORIZON)
-    every = made.film(states, x0, given)
-    torch.testing.assert_close(made.film([state[rows] for state in states], x0, given, rows), every[rows])
-    torch.testing.assert_close(made.film(states, x0, given, own=made.encode(x0)), every)
-    every.sum().backward()
-    assert all(parameter.grad is None for parameter in made.shape_enc.parameters())
-    assert all(parameter.grad is not None for parameter in made.dec.parameters())
 
 
 def test_the_longest_of_several_pokes_counts() -> None:

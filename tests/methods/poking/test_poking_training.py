@@ -230,6 +230,7 @@ def test_recipes(name: str) -> None:
 def test_ablations_differ_from_the_recipe_in_what_they_are_about() -> None:
     base = RECIPES["official"].model.model_dump()
     wanted: dict[str, dict[str, Any]] = {
+        "warp": {"decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3},
         "plus": {"poke_encoder": "plus", "decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3},
         "rnn-1": {"predictor": "rnn", "rnn_cells": 1},
         "rnn-3": {"predictor": "rnn"},
