@@ -56,4 +56,4 @@ def test_budgets_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.training.operations.operations_of_a_step", lambda plan: 1e12 / plan.loop.steps)
     lines = budgets_of_suite("equal-clips").splitlines()
     assert len(lines) == 2 + 5
-    assert "| 1,026,723 | 900     | 3,600   | 1.0 " in lines[5]
+    assert "| 1,027,590 | 900     | 3,600   | 1.0 " in lines[5]
