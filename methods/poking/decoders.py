@@ -54,8 +54,8 @@ class WarpDecoder(Decoder):
 
     The gain g (complex: two channels) and m (a sigmoid) come from one more convolution on the features that the image
     is drawn from. g = 1 where the object follows the poke, 0 where it rests; it may stretch and turn. So the response
-    is linear in the poke, corrected by what the states make of phi, which knows the length as well. Without a poke x0
-    stays as it is, exactly. The image reconstruction of the training is drawn, as in the paper.
+    is linear in the poke, whatever its encoder sees of lengths, and corrected by what the states make of phi. Without a
+    poke x0 stays as it is, exactly. The image reconstruction of the training is drawn, as in the paper.
     """
 
     STEEPNESS = 4.0

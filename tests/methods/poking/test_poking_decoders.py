@@ -15,9 +15,9 @@ from methods.poking.network import PokingNetwork
 SIDE, HORIZON = 32, 3
 
 
-def network(seed: int = 0) -> PokingNetwork:
+def network(seed: int = 0, poke_encoder: str = "plus") -> PokingNetwork:
     torch.manual_seed(seed)
-    config = PokingConfig(size=SIDE, width=64, min_side=8, poke_encoder="plus", decoder="warp")
+    config = PokingConfig(size=SIDE, width=64, min_side=8, poke_encoder=poke_encoder, decoder="warp")
     return PokingNetwork(config).double()
 
 
@@ -36,10 +36,11 @@ def stirred(made: PokingNetwork) -> PokingNetwork:
     return made
 
 
-def test_without_a_poke_x0_stays_exactly() -> None:
+@pytest.mark.parametrize("poke_encoder", ["official", "plus"])
+def test_without_a_poke_x0_stays_exactly(poke_encoder: str) -> None:
     x0 = images()
     with torch.no_grad():
-        found = stirred(network())(x0, poke((0.0, 0.0), (3.0, -4.0)), HORIZON)
+        found = stirred(network(poke_encoder=poke_encoder))(x0, poke((0.0, 0.0), (3.0, -4.0)), HORIZON)
     torch.testing.assert_close(found[0], x0[:1].expand(HORIZON, -1, -1, -1), rtol=0, atol=1e-12)
     assert (found[1] - x0[1]).abs().mean() > 0.01
 
