@@ -49,7 +49,7 @@ SMALL_WARP: dict[str, Any] = {**WARP, "motion_weight": 0.8, "poke_weight": 0.8, 
 """Beside LPIPS the flow needs more weight than beside mean absolute differences, or the poked point lags behind.
 Untrained, the decoder shows the still image whatever the states are: they need not begin by holding still."""
 
-SMALL_PLUS: dict[str, Any] = {**SMALL_WARP, "poke_encoder": "plus"}
+SMALL_PLUS: dict[str, Any] = {**PLUS, **SMALL_WARP}
 
 ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "rnn-1": ({"predictor": "rnn", "rnn_cells": 1}, "one GRU cell at the bottleneck"),
@@ -88,9 +88,7 @@ def _recipes() -> dict[str, Recipe]:
             "small-gan", "as small, with discriminators", {"gan": True, "gan_start": 1000}, small=True
         ),
         "small-warp": _recipe("small-warp", "as small, with the decoder of warp", SMALL_WARP, small=True),
-        "small-plus": _recipe(
-            "small-plus", "as small, with the poke encoder and the decoder of plus", SMALL_PLUS, small=True
-        ),
+        "small-plus": _recipe("small-plus", "as small-warp, with the poke encoder of plus", SMALL_PLUS, small=True),
     }
     for name, (changes, summary) in ABLATIONS.items():
         recipes[name] = _recipe(name, f"as official: {summary}", changes)
