@@ -125,7 +125,9 @@ class PokingConfig(NetworkConfig):
         reconstruction_weight, trajectory_weight: on the video losses.
         motion_weight: on the error of the "warp" decoder's flow in the last frame, against the flow of the data that
             pokes are drawn from; 0: it learns from pictures alone.
-        poke_weight: on that error at the poked point alone.
+        still_weight: on what of that error pixels have that do not move, beside that of those that do. Each pixel is
+            drawn to what is likeliest there, as this weighs the two: the larger, the less moves along by mistake.
+        poke_weight: on the error at the poked point alone.
         gan: whether there are discriminators.
         gan_start: iterations before they begin; counted from the second stage on where there are two.
         horizon: frames that the temporal discriminator is built for.
@@ -153,6 +155,7 @@ class PokingConfig(NetworkConfig):
     reconstruction_weight: float = Field(5.0, ge=0)
     trajectory_weight: float = Field(0.1, ge=0)
     motion_weight: float = Field(0.0, ge=0)
+    still_weight: float = Field(1.0, ge=0)
     poke_weight: float = Field(0.0, ge=0)
     gan: bool = True
     gan_start: int = Field(4000, ge=0)

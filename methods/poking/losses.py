@@ -75,15 +75,16 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return torch.stack([mean_difference(full(ours), full(theirs)) for ours, theirs in pairs]).mean()
 
 
-def motion_error(found: Tensor, truth: Tensor, moving: float = MOVING) -> Tensor:
+def motion_error(found: Tensor, truth: Tensor, still: float = 1.0, moving: float = MOVING) -> Tensor:
     """How far the flow of a last frame is from the true motion, a scalar, px.
 
     A pixel q of x0 is at q + D(q) in the last frame, so what is found there is to lead back by -D(q). The mean over
-    pixels that move and the mean over those that do not count alike, since most of a picture stands still.
+    pixels that move and the mean over those that do not are added, since most of a picture stands still.
 
     Args:
         found: `[B, 2, H, W]`: from the last frame back to x0, px.
         truth: `[B, 2, H, W]`: D, from x0 to the last frame, px.
+        still: weight of the mean over pixels that do not move.
         moving: longer flow than this moves, px.
     """
     height, width = truth.shape[-2:]
@@ -96,7 +97,7 @@ def motion_error(found: Tensor, truth: Tensor, moving: float = MOVING) -> Tensor
     moves = torch.linalg.vector_norm(truth, dim=1) > moving
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     means = [(error * mask).sum() / mask.sum().clamp(min=1) for mask in (moves & inside, ~moves & inside)]
-    return means[0] + means[1]
+    return means[0] + still * means[1]
 
 
 def poke_error(found: Tensor, truth: Tensor, location: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ class Supervision:
         if config.motion_weight or config.poke_weight:
             found, true_flow, location = self._motion(part, states)
             if config.motion_weight:
-                loss = loss + config.motion_weight * record("motion", motion_error(found, true_flow))
+                error = motion_error(found, true_flow, config.still_weight)
+                loss = loss + config.motion_weight * record("motion", error)
             if config.poke_weight:
                 loss = loss + config.poke_weight * record("poke", poke_error(found, true_flow, location))
         return record("dynamics", loss)

@@ -96,9 +96,11 @@ def test_the_motion_error_by_hand() -> None:
     # Ground that the block covers at the end is told to come from the block.
     hidden = 4 * 4 / (144 - 4)
     assert float(motion_error(back, truth)) == pytest.approx(hidden)
-    assert float(motion_error(torch.zeros_like(truth), truth)) == pytest.approx(4.0)
+    assert float(motion_error(back, truth, still=2.5)) == pytest.approx(2.5 * hidden)
+    assert float(motion_error(torch.zeros_like(truth), truth, still=2.5)) == pytest.approx(4.0)
     everywhere = torch.zeros_like(truth) + torch.tensor([-3.0, -1.0], dtype=torch.float64)[:, None, None]
     assert float(motion_error(everywhere, truth)) == pytest.approx(4.0)
+    assert float(motion_error(everywhere, truth, still=2.5)) == pytest.approx(10.0)
     away = torch.full_like(truth, 50.0)  # all leave the picture: nothing is left to compare
     assert float(motion_error(torch.zeros_like(truth), away)) == 0
 

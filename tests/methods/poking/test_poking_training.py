@@ -229,9 +229,10 @@ def test_recipes(name: str) -> None:
 
 def test_ablations_differ_from_the_recipe_in_what_they_are_about() -> None:
     base = RECIPES["official"].model.model_dump()
+    warp = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 2.5, "poke_weight": 0.6}
     wanted: dict[str, dict[str, Any]] = {
-        "warp": {"decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3},
-        "plus": {"poke_encoder": "plus", "decoder": "warp", "motion_weight": 0.2, "poke_weight": 0.3},
+        "warp": warp,
+        "plus": {"poke_encoder": "plus", **warp},
         "rnn-1": {"predictor": "rnn", "rnn_cells": 1},
         "rnn-3": {"predictor": "rnn"},
         "levels-2": {"levels": 2},
