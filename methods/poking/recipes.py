@@ -39,13 +39,13 @@ SMALL: dict[str, Any] = {
 """1,026,723 parameters, for a CPU. LPIPS (VGG) on two frames a clip, no discriminators, states that begin by holding
 still, a rate that falls to zero at the end."""
 
-WARP: dict[str, Any] = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 5.0, "poke_weight": 0.6}
+WARP: dict[str, Any] = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 2.5, "poke_weight": 0.6}
 """The variant that moves x0 and leaves alone what does not move. It also learns from the flow that gives its pokes."""
 
 PLUS: dict[str, Any] = {**WARP, "poke_encoder": "plus"}
 """The same with a poke encoder that sees how far one pokes."""
 
-SMALL_WARP: dict[str, Any] = {**WARP, "motion_weight": 0.8, "poke_weight": 2.4, "hold": 0.0}
+SMALL_WARP: dict[str, Any] = {**WARP, "motion_weight": 0.8, "poke_weight": 1.6, "hold": 0.0}
 """Beside LPIPS the flow needs more weight than beside mean absolute differences, or the poked point lags behind.
 Untrained, the decoder shows the still image whatever the states are: they need not begin by holding still."""
 
