@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.checkpoint_card import load_card
 from bench.checkpoint_table import budgets_markdown
 from bench.prediction import told_apart
 from bench.record import MethodFacts
 from bench.store import Store
 from bench.suite_file import load_suite, suite_names
+from bench.training.suite_plans import chosen_plans
 from bench.verify_results import Settings, verify_results
 from methods.registry import build_method
 
@@ -56,6 +58,19 @@ def test_the_checkpoints_that_a_suite_names_are_there(name):
     files = [path for path in files if path.suffix]
     assert all(path.parent == RESULTS / "checkpoints" and path.is_file() for path in files)
     assert all(path.with_suffix(".json").is_file() and path.stat().st_size < 8e6 for path in files)
+
+
+@pytest.mark.parametrize("name", ["table3", "equal-clips", "equal-compute"])
+def test_what_was_trained_from_nothing_was_trained_as_its_suite_says(name):
+    files = [Path(spec.partition("checkpoint=")[2]) for spec in load_suite(name).methods if "checkpoint=" in spec]
+    cards = [load_card(path.with_suffix(".json")) for path in files]
+    plans = [plan for plan, _ in chosen_plans(name)]
+    assert len(cards) == len(plans)
+    for card, plan in zip(cards, plans, strict=True):
+        assert (card.method, card.recipe) == (plan.method, plan.recipe)
+        assert type(plan.config())(**card.config) == plan.config()  # fields that are younger than a card have defaults
+        assert (card.steps, card.steps_before, card.seed) == (plan.loop.steps, 0, plan.loop.seed)
+        assert (card.batch_size, card.precision) == (plan.loop.batch_size, plan.loop.precision)
 
 
 def test_the_budgets_of_the_checkpoints_are_those_of_their_cards():
