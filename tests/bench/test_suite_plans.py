@@ -122,7 +122,7 @@ def test_what_cannot_be_chosen_is_refused(tmp_path: Path) -> None:
         chosen_plans(None)
     with pytest.raises(TrainingError, match=r"does not train savp; it trains: hao \(paper-128\), poking"):
         chosen_plans("paper/iper", "savp")
-    with pytest.raises(TrainingError, match="for one training, and these are 2"):
+    with pytest.raises(TrainingError, match="for one training, and these are 3"):
         chosen_plans("paper/iper", "poking", out=tmp_path)
     with pytest.raises(ProtocolError, match="unknown suite"):
         chosen_plans("paper/ipper")
