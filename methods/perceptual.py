@@ -139,7 +139,7 @@ class PerceptualConfig(BaseModel):
 
 
 class PerceptualTerm:
-    """The perceptual distance of some predicted frames from the true ones, for objectives that are sums over pixels.
+    """The perceptual distance of some predicted frames from the true ones, sized for sums over pixels.
 
     It is the mean of the distance over the frames looked at, without the input itself, times the numbers of a clip.
     """

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from methods.compiled import NOTE, check_compiler, compiled_form
 from methods.interface import Conditioning, MethodCard
+from methods.perceptual import CARD_NOTE, CARD_TITLE
 from methods.savp.config import SavpConfig
 from methods.savp.network import Generator, State, drawn
 from methods.savp.official import read_official
@@ -69,7 +70,7 @@ class Savp:
         titles = {"savp": "SAVP", "gan-only": "SAVP (GAN only)", "vae-only": "SAVP (VAE only)"}
         self.card = MethodCard(
             name=f"savp-{config.recipe}",
-            title=titles.get(config.variant, "SAVP (deterministic)"),
+            title=titles.get(config.variant, "SAVP (deterministic)") + (CARD_TITLE if config.perceptual_weight else ""),
             revision="1+compiled" if compiled else "1",
             stochastic=config.latent > 0,
             paper=PAPER,
@@ -79,6 +80,7 @@ class Savp:
             parameters=sum(parameter.numel() for parameter in generator.parameters()),
             weights=weights,
             notes=f"Sees the last {config.context} context frames. Latents: N(0, I); the encoder's within the context."
+            + (CARD_NOTE if config.perceptual_weight else "")
             + (NOTE if compiled else ""),
         )
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from methods.recompute import Recompute
+from methods.perceptual import PerceptualConfig
 from methods.training import Recipe
 
 Variant = Literal["savp", "gan-only", "vae-only", "deterministic"]
 
 
-class SavpConfig(BaseModel):
+class SavpConfig(PerceptualConfig):
     """Networks, objective and optimisers. The defaults are those of the authors' BAIR model (action-free).
+
+    What begins with "perceptual" is told in `PerceptualConfig`; its distance, of posterior reconstructions after the
+    context, is the mean over the numbers of a clip here, as the other terms are.
 
     Attributes:
         recipe: name of the recipe that this came from, kept for the table row.
@@ -36,8 +39,6 @@ class SavpConfig(BaseModel):
             there, one step in time, and one discriminator, after the other: less memory, more time, the same gradients.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     recipe: str = "paper"
     size: Literal[64] = 64
     context: int = Field(2, ge=1)
@@ -56,7 +57,6 @@ class SavpConfig(BaseModel):
     learning_rate: float = Field(2e-4, gt=0)
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    recompute: Recompute = False
 
     @model_validator(mode="after")
     def _consistent(self) -> SavpConfig:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from methods.perceptual import PerceptualTerm
 from methods.recompute import light
 from methods.savp.adapter import Savp
 from methods.savp.config import RECIPES, SavpConfig
@@ -138,6 +139,7 @@ class SavpTraining:
             torch.manual_seed(seed)
             self.generator = Generator(config)
             self.judges = discriminators(config)
+        self._perceptual = PerceptualTerm(config) if config.perceptual_weight else None
         self.networks: dict[str, nn.Module] = {"predictor": self.generator}
         if self.judges is not None:
             self.networks["discriminator"] = self.judges
@@ -209,6 +211,10 @@ class SavpTraining:
                 starts = draw_starts(part, self.config, "predictor") if self.judges is not None else {}
                 found = kept or rolled(part)
                 loss, terms = predictor_losses(self.config, found, part.frames, self.judges, starts, kl_weight)
+                if self._perceptual is not None:
+                    apart = self._perceptual(part, found.posterior[:, part.context - 1 :], part.future)
+                    terms["perceptual"] = apart / part.future[0].numel()
+                    loss = loss + self.config.perceptual_weight * terms["perceptual"]
                 note("predictor", loss, terms)
                 yield loss
 

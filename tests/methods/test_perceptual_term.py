@@ -12,6 +12,9 @@ from torch import Tensor
 
 from methods.ivrnn.objective import IVRNNTraining
 from methods.perceptual import CARD_TITLE, Form, Perceptual, PerceptualConfig, PerceptualTerm, distance, mean_difference
+from methods.savp.draws import draw
+from methods.savp.objective import SavpTraining
+from methods.savp.rollouts import rollouts
 from methods.srvp.config import SRVPConfig
 from methods.srvp.objective import SRVPTraining
 from methods.training import TrainingBatch
@@ -103,6 +106,26 @@ def test_a_step_adds_it_to_the_authors_objective(training: Callable[..., Any], b
     (plain, none), (whole, apart) = losses
     assert none == 0 < apart
     assert whole - plain == pytest.approx(0.25 * apart, rel=1e-3)
+
+
+def test_a_step_of_savp_adds_its_mean() -> None:
+    """Of the frames after the context, as the posterior rollout has them."""
+    losses = []
+    for weight in (0.0, 40.0):
+        config = SavpTraining.recipes["small-vae-only"].model.model_copy(update={"perceptual_weight": weight})
+        made = SavpTraining(config, seed=0)
+        step = Step(made.optimizers["predictor"])
+        with torch.no_grad():
+            shown = rollouts(made.generator, clips().frames, 2, draw(clips(), config, 1.0)).posterior[:, 1:]
+        scalars = made.step([clips()], step)
+        assert float(scalars["predictor"]) == pytest.approx(float(step.losses[0]))
+        losses.append((float(scalars["predictor"]), float(scalars.get("perceptual", torch.tensor(0.0)))))
+        assert (CARD_TITLE in made.method().card.title) == bool(weight)
+    (plain, none), (whole, apart) = losses
+    wanted = float(PerceptualTerm(config)(clips(), shown, clips().future)) / clips().future[0].numel()
+    assert none == 0
+    assert apart == pytest.approx(wanted, rel=1e-4)
+    assert whole - plain == pytest.approx(40 * apart, rel=1e-3)
 
 
 def test_grey_videos_have_none() -> None:
