@@ -156,7 +156,7 @@ def test_suites_are_listed_with_what_they_train(bench):
     status, out, _ = bench("suites")
     assert status == 0
     assert "table1: Video prediction, 64 px (sim-plants, 64 px, " in out
-    assert re.search(r"paper/iper: .*iper, 128 px, 6 methods\); trains hao \(paper-128\), poking \(official\)", out)
+    assert re.search(r"paper/iper: .*iper, 128 px, 7 methods\); trains hao \(paper-128\), poking \(official\)", out)
 
 
 def test_published_numbers_are_printed_with_a_caution(bench):
