@@ -139,9 +139,9 @@ class PerceptualConfig(BaseModel):
 
 
 class PerceptualTerm:
-    """The perceptual distance of some predicted frames from the true ones, sized for sums over pixels.
+    """The perceptual distance of some predicted frames from the true ones, without the input itself.
 
-    It is the mean of the distance over the frames looked at, without the input itself, times the numbers of a clip.
+    Objectives that are sums over pixels weigh it times the numbers of a clip.
     """
 
     def __init__(self, config: PerceptualConfig) -> None:
@@ -149,7 +149,7 @@ class PerceptualTerm:
         self._frames, self._recompute = config.perceptual_frames, config.recompute
 
     def __call__(self, batch: TrainingBatch, made: Tensor, truth: Tensor) -> Tensor:
-        """A scalar, the mean over clips.
+        """A scalar, the mean over clips and the frames looked at.
 
         Args:
             batch: of the clips, for the draws.
@@ -162,7 +162,7 @@ class PerceptualTerm:
         net = self._net.to(truth.device)
         shown, wanted = ((2 * video[clips, rows] - 1).flatten(0, 1) for video in (made, truth))
         found: Tensor = light(_between, net, shown, wanted, recompute=self._recompute)
-        return found * truth[0].numel()
+        return found
 
 
 def _between(net: Perceptual, made: Tensor, truth: Tensor) -> Tensor:

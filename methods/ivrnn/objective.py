@@ -147,7 +147,8 @@ class IVRNNTraining:
         found = self.network(batch.frames, noise)
         terms = objective(self.config, found, batch.future)
         if self._perceptual is not None:
-            terms["perceptual"] = self._perceptual(batch, found.frames, batch.future)
+            apart = self._perceptual(batch, found.frames, batch.future)
+            terms["perceptual"] = apart * batch.future[0].numel()
         return terms
 
     def method(self) -> IVRNN:

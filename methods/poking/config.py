@@ -125,8 +125,8 @@ class PokingConfig(NetworkConfig):
         reconstruction_weight, trajectory_weight: on the video losses.
         motion_weight: on the error of the "warp" decoder's flow in the last frame, against the flow of the data that
             pokes are drawn from; 0: it learns from pictures alone.
-        still_weight: on what of that error pixels have that do not move, beside that of those that do. Each pixel is
-            drawn to what is likeliest there, as this weighs the two: the larger, the less moves along by mistake.
+        still_weight: within that error, on the mean over pixels that stand still; the mean over those that move has
+            weight 1. The larger, the less moves along by mistake.
         poke_weight: on the error at the poked point alone.
         gan: whether there are discriminators.
         gan_start: iterations before they begin; counted from the second stage on where there are two.

@@ -15,8 +15,7 @@ Variant = Literal["savp", "gan-only", "vae-only", "deterministic"]
 class SavpConfig(PerceptualConfig):
     """Networks, objective and optimisers. The defaults are those of the authors' BAIR model (action-free).
 
-    What begins with "perceptual" is told in `PerceptualConfig`; its distance, of posterior reconstructions after the
-    context, is the mean over the numbers of a clip here, as the other terms are.
+    What begins with "perceptual" is told in `PerceptualConfig`; it is for posterior reconstructions of the future.
 
     Attributes:
         recipe: name of the recipe that this came from, kept for the table row.

@@ -125,7 +125,8 @@ class SavpTraining:
 
     A step updates the discriminators on clips of the present generator, then the generator against the updated ones,
     on the same rollouts and other clips of them. The singular vectors of the spectral norm are replaced once, between
-    the two. Schedules follow the authors' 300,000 steps, scaled to the length of the training.
+    the two. Schedules follow the authors' 300,000 steps, scaled to the length of the training. With a
+    `perceptual_weight`, the perceptual distance of posterior reconstructions joins the generator's objective.
     """
 
     name: ClassVar[str] = "savp"
@@ -212,8 +213,7 @@ class SavpTraining:
                 found = kept or rolled(part)
                 loss, terms = predictor_losses(self.config, found, part.frames, self.judges, starts, kl_weight)
                 if self._perceptual is not None:
-                    apart = self._perceptual(part, found.posterior[:, part.context - 1 :], part.future)
-                    terms["perceptual"] = apart / part.future[0].numel()
+                    terms["perceptual"] = self._perceptual(part, found.posterior[:, part.context - 1 :], part.future)
                     loss = loss + self.config.perceptual_weight * terms["perceptual"]
                 note("predictor", loss, terms)
                 yield loss

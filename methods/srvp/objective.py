@@ -198,7 +198,7 @@ class SRVPTraining:
                 terms = objective(self.config, frames, made)
                 loss, scalars = terms.loss, vars(terms)
                 if self._perceptual is not None:
-                    perceptual = self._perceptual(part, made.frames, frames)
+                    perceptual = self._perceptual(part, made.frames, frames) * frames[0].numel()
                     loss = loss + self.config.perceptual_weight * perceptual
                     scalars = {**scalars, "loss": loss, "perceptual": perceptual}
                 found.append({name: value.detach() for name, value in scalars.items()})
