@@ -12,6 +12,7 @@ The paper's equations do not say how norms depend on the size of a map, nor how 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -79,7 +80,8 @@ def motion_error(found: Tensor, truth: Tensor, still: float = 1.0, moving: float
     """How far the flow of a last frame is from the true motion, a scalar, px.
 
     A pixel q of x0 is at q + D(q) in the last frame, so what is found there is to lead back by -D(q). The mean over
-    pixels that move and the mean over those that do not are added, since most of a picture stands still.
+    pixels that move and the mean over those that do not are added, since most of a picture stands still. Where a moving
+    pixel ends up on a still one, the flow there is to lead back along the moving one: the still one does not count.
 
     Args:
         found: `[B, 2, H, W]`: from the last frame back to x0, px.
@@ -94,10 +96,24 @@ def motion_error(found: Tensor, truth: Tensor, still: float = 1.0, moving: float
     grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)
     there = F.grid_sample(full(found), grid, padding_mode="border", align_corners=True)
     error = (there + truth).abs().sum(1)
-    moves = torch.linalg.vector_norm(truth, dim=1) > moving
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    means = [(error * mask).sum() / mask.sum().clamp(min=1) for mask in (moves & inside, ~moves & inside)]
+    moves = (torch.linalg.vector_norm(truth, dim=1) > moving) & inside
+    rests = inside & ~moves & (_covered(x, y, moves) <= 0.5)
+    means = [(error * mask).sum() / mask.sum().clamp(min=1) for mask in (moves, rests)]
     return means[0] + still * means[1]
+
+
+def _covered(x: Tensor, y: Tensor, chosen: Tensor) -> Tensor:
+    """How much of each pixel the chosen ones at (x, y) cover, `[B, H, W]`: 1 where one is just there."""
+    height, width = chosen.shape[-2:]
+    left, top = x.floor(), y.floor()
+    cover = torch.zeros_like(x).flatten(1)
+    for right, below in product((0, 1), repeat=2):
+        column, row = left + right, top + below
+        share = (1 - (x - column).abs()) * (1 - (y - row).abs()) * chosen
+        place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # beside the picture the share is 0
+        cover.scatter_add_(1, place.long().flatten(1), share.flatten(1))
+    return cover.view_as(x)
 
 
 def poke_error(found: Tensor, truth: Tensor, location: Tensor) -> Tensor:
