@@ -33,12 +33,14 @@ class Truth:
     Attributes:
         flow: `[B, 2, H, W]`, px, from x0 to the last true frame.
         exact: whether it is exact.
+        visible: bool `[B, H, W]`: whether what a pixel shows in x0 is still seen in the last frame; None: not known.
         on_object: bool `[B]`: whether the clip's poke is on the object, as its parts say; where it knows none: True.
         beside: a poke beside the object for each clip; None unless a metric needs it.
     """
 
     flow: Tensor
     exact: bool
+    visible: Tensor | None
     on_object: Tensor
     beside: Poke | None
 
@@ -46,7 +48,8 @@ class Truth:
         """The clips at `rows` alone."""
         kept = list(rows)
         beside = self.beside and Poke(self.beside.location[kept], self.beside.displacement[kept])
-        return Truth(self.flow[kept], self.exact, self.on_object[kept], beside)
+        visible = None if self.visible is None else self.visible[kept]
+        return Truth(self.flow[kept], self.exact, visible, self.on_object[kept], beside)
 
 
 class ControlScorer:
@@ -90,7 +93,9 @@ class ControlScorer:
             )
         flow = torch.stack(carried) if exact else self._meter.from_x0(conditioning.x0, target)
         beside = self._beside(clips, flow) if "beside" in self._needs else None
-        return Truth(flow, exact, on_object(clips, conditioning.poke), beside)
+        seen = [clip.visible for clip in clips if clip.visible is not None]
+        visible = torch.stack(seen) if len(seen) == len(clips) else None
+        return Truth(flow, exact, visible, on_object(clips, conditioning.poke), beside)
 
     def score(
         self, pred: Tensor, target: Tensor, conditioning: Conditioning, truth: Truth | None, predict: Predict
@@ -132,6 +137,7 @@ class ControlScorer:
                 flow=measured,
                 true_flow=flow,
                 exact=truth.exact,
+                visible=None if truth.visible is None else truth.visible.to(target.device),
                 doses=poke.displacement[:, None] * doses[:, None] if "doses" in self._needs else None,
                 dose_responses=(
                     torch.cat([flow_at(by_factor[factor], point) for factor in DOSES], 1)

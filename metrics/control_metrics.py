@@ -40,6 +40,7 @@ class Response:
         flow: float `[B, 2, H, W]`, px: measured in the prediction, from x0 to the last frame.
         true_flow: likewise of the truth: exact where the data know it, else measured in the true frames.
         exact: whether `true_flow` is exact.
+        visible: bool `[B, H, W]`: which pixels of x0 are truly still seen in the last frame; None: not known.
         doses: the pokes at each of DOSES, float `[B, D, 2]`, and `dose_responses`, how the poked point moved under
             them, float `[B, D, 2]`, px. None unless a metric needs them.
         still: flow `[B, 2, H, W]` measured under a poke of no length; None unless a metric needs it.
@@ -54,6 +55,7 @@ class Response:
     flow: Tensor
     true_flow: Tensor
     exact: bool
+    visible: Tensor | None = None
     doses: Tensor | None = None
     dose_responses: Tensor | None = None
     still: Tensor | None = None
@@ -184,12 +186,15 @@ class Leakage(ControlMetric):
     card = _card(
         "leakage",
         "Leakage",
-        f"mean measured motion of pixels that truly stay still (exact flow 0, or measured at most {MOVING} px), px",
+        f"mean measured motion of pixels that truly stay still (exact flow 0, or measured at most {MOVING} px), and in "
+        "sight, where the data know that; px",
+        version=2,
     )
 
     def score(self, response: Response) -> Tensor:
         """See `metrics.control.leakage`."""
-        return leakage(response.flow, still_pixels(response.true_flow, 0.0 if response.exact else MOVING))
+        still = still_pixels(response.true_flow, 0.0 if response.exact else MOVING)
+        return leakage(response.flow, still if response.visible is None else still & response.visible)
 
 
 class FlowError(ControlMetric):

@@ -18,6 +18,7 @@ from bench.store import Store
 from bench.tables import build_table
 from methods.baselines import CopyLastFrame, NoisyTruth, backward_warp
 from methods.interface import Clip, Conditioning, MethodCard, clip_generator
+from metrics.control_metrics import Leakage, Response
 from metrics.errors import ProtocolError
 
 METRICS = (
@@ -179,6 +180,44 @@ def test_measuring_from_a_truth_that_is_not_known_exactly_is_refused(tmp_path: P
     )
     with pytest.raises(ProtocolError, match="knows no exact flow; use --set anchored=false"):
         evaluate([CopyLastFrame()], WithoutFlow(), protocol, Store(tmp_path))
+
+
+def test_leakage_leaves_out_what_is_truly_hidden_at_the_end() -> None:
+    """A block of four pixels moves by (3, 4) onto others, and a prediction moves these as well, by 5 px."""
+    flow, target = torch.zeros(1, 2, 10, 10), torch.zeros(1, 1, 3, 10, 10)
+    step = torch.tensor([3.0, 4.0])[:, None, None]
+    flow[0, :, 2:4, 2:4] = step
+    found = flow.clone()
+    found[0, :, 6:8, 5:7] = step
+    response = Response(target, target, torch.zeros(1, 2), torch.ones(1, 2), found, flow, exact=True)
+    visible = torch.ones(1, 10, 10, dtype=torch.bool)
+    assert float(Leakage().score(response)) == pytest.approx(4 * 5 / 96)
+    assert float(Leakage().score(replace(response, visible=visible))) == pytest.approx(4 * 5 / 96)
+    visible[0, 6:8, 5:7] = False
+    assert float(Leakage().score(replace(response, visible=visible))) == 0
+
+
+def test_what_the_data_know_to_be_hidden_reaches_leakage(tmp_path: Path) -> None:
+    class KnowsWhatIsSeen(SlidingSquare):
+        def load(self, clip_id: str) -> Clip:
+            clip = super().load(clip_id)
+            dx, dy = (int(step) for step in STEPS[int(clip_id.partition("@")[2])])
+            assert clip.parts is not None
+            return replace(clip, visible=clip.parts.roll((dy, dx), (0, 1)).eq(0) | clip.parts.eq(1))
+
+    protocol = Protocol(
+        dataset="square",
+        context=1,
+        metrics=("leakage",),
+        poke=PokeRule(foreground="parts"),
+        flow="exact",
+        tracker="dis",
+    )
+    known, unknown = (
+        evaluate([NoisyTruth(sigma=0.0)], data, protocol, Store(tmp_path / str(number)))[0].clip_values("leakage")
+        for number, data in enumerate((KnowsWhatIsSeen(), SlidingSquare()))
+    )
+    assert (known < 0.7 * unknown).all()
 
 
 def test_pokes_beside_the_object_count_for_stillness_and_not_for_following(tmp_path: Path) -> None:
