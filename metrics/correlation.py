@@ -8,7 +8,8 @@ follows, each as a map:
 - "wrapped": the same with lengths divided by the longest poke, angle differences wrapped to (-pi, pi] and divided by
   pi, and the angle of next to no motion counted as little as its length.
 - "complex": |sum_k D_k conj(p_k)| / sqrt(sum_k |D_k|^2 sum_k |p_k|^2), vectors as complex numbers: 1 where the motion
-  is the poke turned by one angle and stretched by one factor, 0 where it is unrelated, or there is none.
+  is the poke turned by one angle and stretched by one factor, 0 where it is unrelated, or there is none. Next to no
+  motion counts as little as its length, since smooth flow carries a small share of the motion far beyond what moves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Form = Literal["paper", "wrapped", "complex"]
 FORMS: tuple[Form, ...] = ("paper", "wrapped", "complex")
 
 FAINT = 0.5
-"""Below this length, px, the angle of a flow counts the less in "wrapped", the shorter the flow is."""
+"""Below this length, px, a flow counts the less in "wrapped" (its angle) and "complex", the shorter it is."""
 REFERENCE = 0.99
 """The quantile of a variance map that stands for no correlation."""
 SPREADS = 1.0
@@ -72,8 +73,10 @@ def correlation_map(flows: Tensor, pokes: Tensor, form: Form = "paper", referenc
     if form == "complex":
         field, poke = _complex(flows, pokes)
         overlap = (field * poke.conj()[:, None, None]).sum(0).abs()
-        norm = (field.abs().square().sum(0) * poke.abs().square().sum()).sqrt()
-        return torch.where(norm > 0, overlap / norm.clamp_min(1e-300), 0.0).clamp(max=1)
+        energy = field.abs().square().mean(0)
+        norm = (energy * len(poke) * poke.abs().square().sum()).sqrt()
+        found = torch.where(norm > 0, overlap / norm.clamp_min(1e-300), 0.0).clamp(max=1)
+        return found * (energy.sqrt() / FAINT).clamp(max=1)
     variance = variance_map(flows, pokes, form)
     if reference is None:
         reference = float(torch.quantile(variance.flatten(), REFERENCE))

@@ -85,6 +85,17 @@ def test_amplified_motion_keeps_its_complex_correlation() -> None:
     assert correlation_map(rigid(turned), p, "complex")[:, :3].min() == pytest.approx(1)
 
 
+def test_next_to_no_motion_counts_as_little_as_its_length_in_the_complex_form() -> None:
+    """A twentieth of the motion, carried where nothing moves, follows the poke in all but length."""
+    p = pokes(fixed=True)
+    flows = rigid(p)
+    flows[..., 3:] = 0.05 * p[:, :, None, None]
+    found = correlation_map(flows, p, "complex")
+    assert found[:, :3].min() == pytest.approx(1)
+    assert found[:, 3:].flatten().tolist() == pytest.approx([0.05 * 6 / 0.5] * 18)
+    assert correlation_map(0.5 / 6 * rigid(p), p, "complex")[:, :3].min() == pytest.approx(1)
+
+
 def test_a_given_reference_makes_maps_comparable() -> None:
     p = pokes()
     flows = rigid(p, noise=1.0)
