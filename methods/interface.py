@@ -30,10 +30,10 @@ class Clip:
         source: what the clip was cut from (a video, a scene). Clips of one source are not independent.
         frame_rate: frames per second of `frames`.
         flow: float32 `[2, H, W]`: (dx, dy) in pixels from x0, the last context frame, to the last frame.
-        visible: bool `[H, W]`: whether what a pixel shows in x0 is still seen in the last frame.
         parts: uint8 `[H, W]`: part ids of x0, 0 is the background.
         tracks: float32 `[N, T, 2]`: (x, y) in pixels of N points of x0 in every frame.
         poke: the poke that caused the motion, where it is known, as a batch of one.
+        visible: bool `[H, W]`: whether what a pixel shows in x0 is still seen in the last frame.
     """
 
     frames: Tensor
@@ -41,10 +41,10 @@ class Clip:
     source: str
     frame_rate: float
     flow: Tensor | None = None
-    visible: Tensor | None = None
     parts: Tensor | None = None
     tracks: Tensor | None = None
     poke: Poke | None = None
+    visible: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class SimDataSet:
         return self._clips
 
     def load(self, clip_id: str) -> Clip:
-        """One clip, with exact flow, what stays in sight, part ids, 32 tracks, and the true poke where there was one.
+        """One clip, with exact flow, part ids, 32 tracks, what stays in sight, and the true poke where there was one.
 
         Raises:
             DataError: no such clip, or its file is damaged.
@@ -85,10 +85,10 @@ class SimDataSet:
             source=clip.source,
             frame_rate=FRAME_RATE,
             flow=torch.from_numpy(clip.flow),
-            visible=torch.from_numpy(clip.visible),
             parts=torch.from_numpy(clip.parts),
             tracks=torch.from_numpy(clip.tracks[:, first:].copy()),
             poke=_poke(clip),
+            visible=torch.from_numpy(clip.visible),
         )
 
     def simulated(self, clip_id: str) -> SimClip:
