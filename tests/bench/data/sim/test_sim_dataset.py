@@ -67,6 +67,23 @@ def test_eleven_frames_leave_out_the_first(tiny_split: Split, natural: SimDataSe
     assert natural.content_hash != short.content_hash
 
 
+def test_still_ground_is_hidden_where_moving_pixels_end_up(natural: SimDataSet) -> None:
+    """Nearly: surfaces that x0 does not show come out as well."""
+    apart = []
+    for ref in natural.clips():
+        clip = natural.load(ref.clip_id)
+        assert clip.flow is not None
+        assert clip.visible is not None
+        still = clip.flow.eq(0).all(0)
+        rows, columns = torch.nonzero(~still, as_tuple=True)
+        ends = torch.stack([columns + clip.flow[0, rows, columns], rows + clip.flow[1, rows, columns]], 1)
+        y, x = torch.nonzero(still & ~clip.visible, as_tuple=True)
+        apart.append(torch.cdist(torch.stack([x, y], 1).float(), ends).amin(1))
+    nearest = torch.cat(apart)
+    assert len(nearest) > 50
+    assert (nearest < 1.5).float().mean() > 0.95
+
+
 def test_the_content_hash_names_the_content(tiny_split: Split, natural: SimDataSet) -> None:
     assert SimDataSet(tiny_split, Settings()).content_hash == natural.content_hash
     assert SimDataSet(tiny_split, Settings(max_clips=4)).content_hash != natural.content_hash
