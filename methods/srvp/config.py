@@ -41,6 +41,8 @@ class SRVPConfig(PerceptualConfig):
         residual_weight: weight of the norms of the residuals.
         learning_rate: of Adam, until the decay.
         decay: share of the training's steps, the last ones, in which the rate falls linearly to 0.
+        max_norm: gradients are scaled down to this norm; None: they are not, as in the authors' program. States pass
+            through euler_steps (T - 1) residuals, which one bad step can blow up.
         recompute: what encoder and decoder compute is not kept for the backward pass, but computed again there, the
             layers of one resolution after the other: less memory, more time, the same gradients.
     """
@@ -66,6 +68,7 @@ class SRVPConfig(PerceptualConfig):
     residual_weight: float = Field(default=1.0, ge=0)
     learning_rate: float = Field(default=3e-4, gt=0)
     decay: float = Field(default=25 / 350, ge=0, le=1)
+    max_norm: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _perceptual_in_colour(self) -> Self:

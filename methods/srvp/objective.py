@@ -204,7 +204,7 @@ class SRVPTraining:
                 found.append({name: value.detach() for name, value in scalars.items()})
                 yield loss
 
-        engine.minimise("srvp", losses())
+        engine.minimise("srvp", losses(), self.config.max_norm)
         return {name: torch.stack([scalars[name] for scalars in found]).mean() for name in found[0]}
 
     def method(self) -> Method:

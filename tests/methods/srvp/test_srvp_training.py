@@ -151,6 +151,18 @@ def test_every_parameter_gets_a_gradient() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in training.network.parameters())
 
 
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for() -> None:
+    found = []
+    for max_norm in (None, 3.0):
+        training = SRVPTraining(tiny(max_norm=max_norm), seed=0)
+        engine = PlainEngine(training.optimizers)
+        training.step([tiny_batch()], engine)
+        found.append(torch.cat([gradient.flatten() for gradient in engine.gradients["srvp"] if gradient is not None]))
+    free, bound = found
+    assert free.norm() > 100
+    torch.testing.assert_close(bound, free * (3 / free.norm()))
+
+
 def test_losses_are_float32_under_mixed_precision() -> None:
     training = SRVPTraining(tiny(), seed=0)
     plain = SRVPTraining(tiny(), seed=0)
