@@ -104,7 +104,15 @@ def motion_error(found: Tensor, truth: Tensor, still: float = 1.0, moving: float
 
 
 def _covered(x: Tensor, y: Tensor, chosen: Tensor) -> Tensor:
-    """How much of each pixel the chosen ones at (x, y) cover, `[B, H, W]`: 1 where one is just there."""
+    """How much of each pixel others cover that have moved onto it.
+
+    Args:
+        x, y: float `[B, H, W]`, px: where each pixel ends up.
+        chosen: bool `[B, H, W]`: which of them count; all are to end up in the picture.
+
+    Returns:
+        `[B, H, W]`: 1 where one is just there, its bilinear shares where it is between pixels, 0 where there is none.
+    """
     height, width = chosen.shape[-2:]
     left, top = x.floor(), y.floor()
     cover = torch.zeros_like(x).flatten(1)

@@ -26,6 +26,9 @@ METRICS = (
     "beside_stillness", "moving_lpips", "moving_psnr", "retrieval",
 )  # fmt: skip
 STEPS = ((4.0, 0.0), (0.0, 4.0), (-4.0, 0.0), (0.0, -4.0))
+ON_A_SQUARE = Protocol(
+    dataset="square", context=1, metrics=METRICS, poke=PokeRule(foreground="parts"), flow="exact", tracker="dis"
+)
 
 
 class SlidingSquare:
@@ -83,17 +86,9 @@ class MovesEverything:
 
 @pytest.fixture(scope="module")
 def means(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    protocol = Protocol(
-        dataset="square",
-        context=1,
-        metrics=METRICS,
-        poke=PokeRule(foreground="parts"),
-        flow="exact",
-        tracker="dis",
-    )
     methods = [NoisyTruth(sigma=0.0), CopyLastFrame(), MovesEverything()]
     folder = tmp_path_factory.mktemp("store")
-    records = evaluate(methods, SlidingSquare(), protocol, Store(folder), batch_size=3)
+    records = evaluate(methods, SlidingSquare(), ON_A_SQUARE, Store(folder), batch_size=3)
     table = build_table("T", records)
     assert "Motion is measured by 'dis' flow" in table.markdown()
     frame = table.frame()
@@ -205,14 +200,7 @@ def test_what_the_data_know_to_be_hidden_reaches_leakage(tmp_path: Path) -> None
             assert clip.parts is not None
             return replace(clip, visible=clip.parts.roll((dy, dx), (0, 1)).eq(0) | clip.parts.eq(1))
 
-    protocol = Protocol(
-        dataset="square",
-        context=1,
-        metrics=("leakage",),
-        poke=PokeRule(foreground="parts"),
-        flow="exact",
-        tracker="dis",
-    )
+    protocol = ON_A_SQUARE.model_copy(update={"metrics": ("leakage",)})
     known, unknown = (
         evaluate([NoisyTruth(sigma=0.0)], data, protocol, Store(tmp_path / str(number)))[0].clip_values("leakage")
         for number, data in enumerate((KnowsWhatIsSeen(), SlidingSquare()))
@@ -239,14 +227,7 @@ def test_motion_that_no_metric_asks_for_is_not_measured(tmp_path: Path, monkeypa
     def refused(*_: object) -> Tensor:
         raise AssertionError("motion was measured")
 
-    protocol = Protocol(
-        dataset="square",
-        context=1,
-        metrics=("moving_psnr",),
-        poke=PokeRule(foreground="parts"),
-        flow="exact",
-        tracker="dis",
-    )
+    protocol = ON_A_SQUARE.model_copy(update={"metrics": ("moving_psnr",)})
     monkeypatch.setattr("bench.motion.flow_between", refused)
     (record,) = evaluate([CopyLastFrame()], SlidingSquare(), protocol, Store(tmp_path))
     assert bool(torch.isfinite(torch.as_tensor(record.clip_values("moving_psnr"))).all())
