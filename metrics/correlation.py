@@ -8,8 +8,9 @@ follows, each as a map:
 - "wrapped": the same with lengths divided by the longest poke, angle differences wrapped to (-pi, pi] and divided by
   pi, and the angle of next to no motion counted as little as its length.
 - "complex": |sum_k D_k conj(p_k)| / sqrt(sum_k |D_k|^2 sum_k |p_k|^2), vectors as complex numbers: 1 where the motion
-  is the poke turned by one angle and stretched by one factor, 0 where it is unrelated, or there is none. Next to no
-  motion counts as little as its length, since smooth flow carries a small share of the motion far beyond what moves.
+  is the poke turned by one angle and stretched by one factor, 0 where it is unrelated, or there is none. Times
+  min(1, r / FAINT), r the root mean square of |D_k|: measured flow is smooth, and carries small shares of the motion
+  far beyond what moves, which would score as high as the motion itself.
 """
 
 from __future__ import annotations
