@@ -77,11 +77,15 @@ class Terms:
 def draw(config: SRVPConfig, batch: TrainingBatch) -> Draws:
     """The draws for a batch, from its own generators.
 
-    Frames of content and skips are drawn from the whole clip, the frames to be predicted included.
+    Frames of content, and of skips where `config.skip_frame` is "any", are drawn from the whole clip, the frames to be
+    predicted included.
     """
     length, device = batch.frames.shape[1], batch.frames.device
     shown = [torch.randperm(length, generator=g)[: config.conditioning] for g in batch.generators("content")]
-    skips = [torch.randint(length, (), generator=g) for g in batch.generators("skip")]
+    if config.skip_frame == "any":
+        skips = [torch.randint(length, (), generator=g) for g in batch.generators("skip")]
+    else:
+        skips = [torch.tensor(config.conditioning - 1)] * len(batch.frames)
     return Draws(
         first=batch.noise("first", (config.state,)),
         noises=batch.noise("noises", (length - 1, config.noise)),

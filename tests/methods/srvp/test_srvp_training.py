@@ -96,6 +96,14 @@ def test_frames_are_drawn_from_the_whole_clip() -> None:
     assert (skip == shown[:, 0]).float().mean() < 0.35  # independent of each other
 
 
+def test_the_decoder_can_see_the_last_of_the_conditioning_frames() -> None:
+    batch = tiny_batch(clips=3, length=7)
+    last, drawn = draw(tiny(conditioning=3, skip_frame="last"), batch), draw(tiny(conditioning=3), batch)
+    assert last.skip_frame.tolist() == [2, 2, 2]
+    for name in ("first", "noises", "content_frames"):  # the other draws are what they were
+        assert torch.equal(getattr(last, name), getattr(drawn, name)), name
+
+
 def stepped(training: SRVPTraining, start: int, stop: int, clips: int = 4) -> list[float]:
     engine = PlainEngine(training.optimizers, steps=60)
     losses = []
