@@ -33,10 +33,10 @@ class SRVPConfig(PerceptualConfig):
         residual_layers: linear layers of each of these two.
         conditioning: number k of frames that the content and the first state are inferred from, and thus the
             fewest context frames of a prediction.
-        skip_frame: whose features the decoder sees in training: "any" frame of the clip, drawn, as in the authors' program,
-            or the "last" of the conditioning frames. A prediction always has those of its last context frame. With "any",
-            nothing tells the decoder how far the frame to draw is from the one that it sees: the small models
-            learned to draw that one again, a little blurred, and no motion.
+        skip_frame: whose features the decoder sees in training: "any" frame of the clip, drawn, as in the authors'
+            program, or the "last" of the conditioning frames. A prediction always has those of its last context frame.
+            With "any", nothing tells the decoder how far the frame to draw is from the one that it sees: the small
+            models learned to draw that one again, a little blurred, and no motion.
         euler_steps: Euler steps from one frame to the next.
         residual_gain: gain of the orthogonal initial weights of the residual network.
         observation_std: standard deviation of the pixels given the latent state; a deviation, not a variance.
