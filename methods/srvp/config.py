@@ -43,6 +43,8 @@ class SRVPConfig(PerceptualConfig):
         beta_y: weight of the divergence of the first state.
         beta_z: weight of the divergence of the noises.
         residual_weight: weight of the norms of the residuals.
+        perceptual_from: share of the training's steps, the first ones, that leave the perceptual distance out. In full
+            from the start it punishes whatever moves a little wrongly, and states settle on moving nothing.
         learning_rate: of Adam, until the decay.
         decay: share of the training's steps, the last ones, in which the rate falls linearly to 0.
         max_norm: gradients are scaled down to this norm; None: they are not, as in the authors' program. States pass
@@ -71,6 +73,7 @@ class SRVPConfig(PerceptualConfig):
     beta_y: float = Field(default=1.0, ge=0)
     beta_z: float = Field(default=1.0, ge=0)
     residual_weight: float = Field(default=1.0, ge=0)
+    perceptual_from: float = Field(default=0.0, ge=0, lt=1)
     learning_rate: float = Field(default=3e-4, gt=0)
     decay: float = Field(default=25 / 350, ge=0, le=1)
     max_norm: float | None = Field(default=None, gt=0)

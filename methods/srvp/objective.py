@@ -192,6 +192,7 @@ class SRVPTraining:
         rate = learning_rate(self.config, engine.iteration, engine.steps)
         for group in self.optimizers["srvp"].param_groups:
             group["lr"] = rate
+        perceptual = None if engine.iteration < round(self.config.perceptual_from * engine.steps) else self._perceptual
         self.network.train()
         found: list[dict[str, Tensor]] = []
 
@@ -201,10 +202,10 @@ class SRVPTraining:
                 made = reconstruct(self.network, frames, draw(self.config, part))
                 terms = objective(self.config, frames, made)
                 loss, scalars = terms.loss, vars(terms)
-                if self._perceptual is not None:
-                    perceptual = self._perceptual(part, made.frames, frames) * frames[0].numel()
-                    loss = loss + self.config.perceptual_weight * perceptual
-                    scalars = {**scalars, "loss": loss, "perceptual": perceptual}
+                if perceptual is not None:
+                    apart = perceptual(part, made.frames, frames) * frames[0].numel()
+                    loss = loss + self.config.perceptual_weight * apart
+                    scalars = {**scalars, "loss": loss, "perceptual": apart}
                 found.append({name: value.detach() for name, value in scalars.items()})
                 yield loss
 

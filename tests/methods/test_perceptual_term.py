@@ -108,6 +108,15 @@ def test_a_step_adds_it_to_the_authors_objective(training: Callable[..., Any], b
     assert whole - plain == pytest.approx(0.25 * apart, rel=1e-3)
 
 
+def test_srvp_can_leave_it_out_of_the_first_steps() -> None:
+    config = SRVPTraining.recipes["small"].model.model_copy(update={"perceptual_from": 0.4})
+    made = SRVPTraining(config, seed=0)
+    step = Step(made.optimizers["srvp"])
+    for iteration in range(5):
+        step.iteration, step.steps = iteration, 5
+        assert ("perceptual" in made.step([clips()], step)) == (iteration >= 2)
+
+
 def test_a_step_of_savp_adds_its_mean() -> None:
     """Of the frames after the context, as the posterior rollout has them."""
     losses = []
