@@ -40,7 +40,7 @@ def test_operations_are_those_of_the_closed_form(monkeypatch: pytest.MonkeyPatch
 
 def test_equal_clips_are_equal() -> None:
     found = budgets("equal-clips")
-    assert {plan.loop.steps * plan.loop.batch_size for plan, _ in found.values()} == {3600}
+    assert {plan.loop.steps * plan.loop.batch_size for plan, _ in found.values()} == {30_000}
     assert all(0.95e6 < numbers < 1.1e6 for _, numbers in found.values())
 
 
@@ -48,12 +48,11 @@ def test_equal_compute_is_equal() -> None:
     found = budgets("equal-compute")
     spent = {name: plan.loop.steps * operations_of_a_step(plan, (0.5,)) for name, (plan, _) in found.items()}
     assert all(abs(value / 90e12 - 1) < TOLERANCE for value in spent.values()), spent
-    clips, widths = budgets("equal-clips"), {name: plan.model for name, (plan, _) in found.items()}
-    assert widths == {name: plan.model for name, (plan, _) in clips.items()}
+    assert all(0.95e6 < numbers < 1.1e6 for _, numbers in found.values())
 
 
 def test_budgets_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.training.operations.operations_of_a_step", lambda plan: 1e12 / plan.loop.steps)
     lines = budgets_of_suite("equal-clips").splitlines()
     assert len(lines) == 2 + 5
-    assert "| 1,027,590 | 900     | 3,600   | 1.0 " in lines[5]
+    assert "| 1,027,590 | 7,500   | 30,000  | 1.0 " in lines[5]
