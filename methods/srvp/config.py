@@ -131,7 +131,7 @@ RECIPES = {
         model=_PAPER.model_copy(update={"name": "small", **_SMALL}),
         data=_DATA,
         loop={"batch_size": 8, "steps": 20_000},
-        summary='as "paper" at a quarter of the widths, with LPIPS (VGG), for a CPU',
+        summary='as "paper" at a quarter of the widths, with LPIPS (VGG) and the skips of a prediction, for a CPU',
     ),
     "small-dcgan": Recipe(
         model=_PAPER.model_copy(update={"name": "small-dcgan", "architecture": "dcgan", **_SMALL}),
