@@ -43,8 +43,8 @@ class SRVPConfig(PerceptualConfig):
         beta_y: weight of the divergence of the first state.
         beta_z: weight of the divergence of the noises.
         residual_weight: weight of the norms of the residuals.
-        perceptual_from: share of the training's steps, the first ones, that leave the perceptual distance out. In full
-            from the start it punishes whatever moves a little wrongly, and states settle on moving nothing.
+        perceptual_from: share of the training's steps, the first ones, that leave the perceptual distance out, so that
+            things learn to move before they have to be sharp.
         learning_rate: of Adam, until the decay.
         decay: share of the training's steps, the last ones, in which the rate falls linearly to 0.
         max_norm: gradients are scaled down to this norm; None: they are not, as in the authors' program. States pass
@@ -103,7 +103,7 @@ _SMALL = {
 }
 """A quarter of the widths. The deviation of the pixels is about the error of predictions in the simulated world: with
 the authors' 0.2 the noises stay unused there, and what moves is blurred. LPIPS (VGG) sharpens it within the few steps
-that a CPU can take. The norm is above that of nearly all steps; without it, a training of 3,750 steps blew up once."""
+that a CPU can take. Without a bound on gradients, a training of 3,750 steps blew up once."""
 _DATA = {"size": SIZE, "context": 2, "horizon": 10}
 
 RECIPES = {
