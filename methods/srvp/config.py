@@ -16,7 +16,7 @@ SIZE = 64
 class SRVPConfig(PerceptualConfig):
     """Everything that defines an SRVP model and its training; the defaults are the recipe "paper".
 
-    What begins with "perceptual" is told in `PerceptualConfig`.
+    What else begins with "perceptual" is told in `PerceptualConfig`.
 
     Attributes:
         name: name that the method's card shows.
