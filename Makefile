@@ -19,6 +19,9 @@ TRAIN ?= table1 control table2 table3 equal-clips equal-compute
 # PROFILE=full: all clips of the data in place of the number that a suite names.
 PROFILE ?=
 CLIPS := $(if $(filter full,$(PROFILE)),--set clips=none)
+# SET="quantise=round seed=1": fields of the protocol, for the evaluation and for what is made of it.
+SET ?=
+SETTINGS = $(CLIPS) $(foreach pair,$(SET),--set '$(pair)')
 ARGS ?=
 # More threads than cores slow a shared machine down; set it to use fewer or more.
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 16))" 2>/dev/null || echo 2)
@@ -29,7 +32,7 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_coun
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
 	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
-	@echo "Options: DATA=folder (your own videos), PROFILE=full (all clips), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), ARGS=\"more options of the bench command\""
+	@echo "Options: DATA=folder (your own videos), PROFILE=full (all clips), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), SET=\"quantise=round\" (fields of the protocol), ARGS=\"more options of the bench command\" (tables, report: of bench evaluate)"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; try: make PYTHON=python3.12")'
@@ -48,8 +51,8 @@ setup-tf: $(READY_TF) ## add TensorFlow to .venv, for cross-checks against the o
 
 tables: $(READY) ## evaluate the suites and print their tables; make table1, table2, table3: one of them
 	@set -e; for suite in $(if $(DATA),$(DATA_SUITE),$(SUITE)); do \
-	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" $(ARGS); \
-	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(TABLES)"; \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(SETTINGS) --store "$(STORE)" $(ARGS); \
+	  $(BIN)/bench tables $$suite $(if $(DATA),--data "$(DATA)") $(SETTINGS) --store "$(STORE)" --out "$(TABLES)"; \
 	done
 
 table1 table2 table3: $(READY)
@@ -60,13 +63,13 @@ train: $(READY) ## train what the suites train, into out/train (hours on a CPU)
 
 report: $(READY) ## evaluate the suites and write out/report.html: tables, videos, where each number came from
 	@set -e; suites="$(if $(DATA),$(DATA_SUITE),$(SUITE))"; for suite in $$suites; do \
-	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" $(ARGS); \
-	done; $(BIN)/bench report $$suites $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(REPORT)"
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(SETTINGS) --store "$(STORE)" $(ARGS); \
+	done; $(BIN)/bench report $$suites $(if $(DATA),--data "$(DATA)") $(SETTINGS) --store "$(STORE)" --out "$(REPORT)"
 
 figures: $(READY) ## evaluate the suites and draw their figures; ARGS="--train FOLDER" adds training curves
 	@set -e; for suite in $(if $(DATA),$(DATA_SUITE),$(SUITE)); do \
-	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)"; \
-	  $(BIN)/bench figures $$suite $(if $(DATA),--data "$(DATA)") $(CLIPS) --store "$(STORE)" --out "$(FIGURES)/$$suite" $(ARGS); \
+	  $(BIN)/bench evaluate $$suite --fetch $(if $(DATA),--data "$(DATA)") $(SETTINGS) --store "$(STORE)"; \
+	  $(BIN)/bench figures $$suite $(if $(DATA),--data "$(DATA)") $(SETTINGS) --store "$(STORE)" --out "$(FIGURES)/$$suite" $(ARGS); \
 	done
 
 heatmap: $(READY) ## what follows a pull, in true physics and, with METHOD=name:option=value, in its predictions

@@ -41,6 +41,10 @@ class World:
                 dist.barrier()
 
 
+class DeviceError(PokeBenchError):
+    """A device was asked for that is not here."""
+
+
 class PeerError(PokeBenchError):
     """Another process of the same run ended early."""
 
@@ -74,9 +78,29 @@ def world() -> Iterator[World]:
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """`name`, or the GPU of this process when there is one, else the CPU."""
-    if name is not None:
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return torch.device("cpu")
+    """The device of that name, or the GPU of this process when there is one, else the CPU.
+
+    Args:
+        name: "cpu", "cuda" (under torchrun: the GPU of this process) or "cuda:N"; None: the best there is.
+
+    Raises:
+        DeviceError: no such device, or none that works here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" or (name is None and count):
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % _some(count))
+    try:
+        device = torch.device("cpu" if name is None else name)
+    except RuntimeError as error:
+        raise DeviceError(f'expected "cpu", "cuda" or "cuda:N" as device, found {name!r}') from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f'expected "cpu", "cuda" or "cuda:N" as device, found {name!r}')
+    if device.type == "cuda" and (device.index or 0) >= _some(count):
+        raise DeviceError(f'there is no device {name!r} here: GPUs are "cuda:0" to "cuda:{count - 1}"')
+    return device
+
+
+def _some(count: int) -> int:
+    if not count:
+        raise DeviceError('there is no GPU that PyTorch can use here; leave the device out, or say "cpu"')
+    return count

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from bench.record import LoadedRecord, Record
 from bench.text import some
 from metrics.errors import ProtocolError
+
+POKE_TOLERANCE = 0.05
+"""How far, in px, the pokes of two records may lie apart: what rounding does to the same flow on another machine."""
 
 SHOWN = 3
 """Differences of one kind that a message names; the rest are counted."""
@@ -16,12 +21,12 @@ def check_same(records: Sequence[LoadedRecord]) -> None:
     """Checks that records may stand in one table.
 
     Raises:
-        ProtocolError: two of them differ in protocol, data, clips, or a metric's version, convention, weights or mode;
-            the message names both methods and each difference with both values.
+        ProtocolError: two of them differ in protocol, data, clips, pokes, or a metric's version, convention, weights or
+            mode; the message names both methods and each difference with both values.
     """
     first = records[0].facts
     for record in records[1:]:
-        found = list(differences(first, record.facts))
+        found = [*differences(first, record.facts), *_poke_differences(records[0], record)]
         if found:
             raise ProtocolError(
                 f"{first.method.name} and {record.facts.method.name} cannot stand in one table: {'; '.join(found)}. "
@@ -55,6 +60,21 @@ def differences(first: Record, other: Record) -> Iterator[str]:
         one, two = first.set_results[name], other.set_results[name]
         if one.mode != two.mode and not (one.refused or two.refused):
             yield f"the mode of {name} differs, {one.mode!r} and {two.mode!r}"
+
+
+def _poke_differences(first: LoadedRecord, other: LoadedRecord) -> Iterator[str]:
+    """Pokes of one rule differ where an estimator of flow is another version, or rounds otherwise."""
+    if first.facts.clip_ids != other.facts.clip_ids:
+        return
+    for name, what in (("poke/location", "locations"), ("poke/displacement", "displacements")):
+        mine, theirs = first.arrays.get(name), other.arrays.get(name)
+        if mine is None or theirs is None or mine.shape != theirs.shape:
+            continue
+        gaps = np.linalg.norm(mine - theirs, axis=-1)
+        rows = np.flatnonzero(gaps > POKE_TOLERANCE)
+        if len(rows):
+            names = some([first.facts.clip_ids[row] for row in rows], SHOWN)
+            yield f"the {what} of their pokes differ in {len(rows)} clips, by up to {gaps.max():.2g} px ({names})"
 
 
 def _named(first: dict[str, object], other: dict[str, object]) -> str:

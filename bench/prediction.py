@@ -16,8 +16,9 @@ from bench.memory import out_of_memory
 from bench.pokes import pokes_of, still_targets
 from bench.protocol import Protocol
 from bench.scoring import check_prediction
+from bench.text import weights_mark
 from bench.tracks import tracks_of
-from methods.interface import Clip, Conditioning, Method, MethodCard, TruthMethod
+from methods.interface import Clip, Conditioning, Method, TruthMethod
 from metrics.errors import DataError, MethodError
 from metrics.features.exact import exact_float32
 
@@ -37,15 +38,10 @@ def told_apart(methods: Sequence[SomeMethod]) -> dict[str, SomeMethod]:
     """
     cards = [method.card for method in methods]
     shared = {name for name, count in Counter(card.name for card in cards).items() if count > 1}
-    names = [f"{card.name}{_weights_of(card)}" if card.name in shared else card.name for card in cards]
+    names = [f"{card.name}{weights_mark(card.weights)}" if card.name in shared else card.name for card in cards]
     if len(set(names)) < len(names):
         raise MethodError(f"every method may be given once, found {', '.join(names)}")
     return dict(zip(names, methods, strict=True))
-
-
-def _weights_of(card: MethodCard) -> str:
-    files = ", ".join(f"{name}, {sha256[:6]}" for name, sha256 in card.weights.items())
-    return f" ({files})" if files else ""
 
 
 def condition(

@@ -32,9 +32,14 @@ COMMIT_VARIABLE = "POKEBENCH_COMMIT"
 
 
 def commit() -> str:
-    """Commit of the source tree, with "+changes" when it is not clean; outside a checkout, $POKEBENCH_COMMIT or ""."""
+    """Commit of the source tree, with "+changes" when it is not clean.
+
+    Where the tree has no history of its own, also inside the checkout of another project: $POKEBENCH_COMMIT or "".
+    """
     root = Path(__file__).resolve().parent.parent
     try:
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            return os.environ.get(COMMIT_VARIABLE, "")
         head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):

@@ -12,10 +12,8 @@ from bench.protocol import Protocol, Quantise
 from bench.record import Arrays, MetricFacts
 from bench.reference_cache import ReferenceCache
 from metrics.base import METRICS, FrameMetric, SetMetric
+from metrics.eight_bits import rounded, truncated
 from metrics.errors import MethodError, ProtocolError
-
-TRUNCATION_SLACK = 1e-4
-"""Added before truncation to 8 bits, in grey levels, so that k / 255 stored in float32 stays k."""
 
 
 class Scorer:
@@ -112,9 +110,9 @@ def select(reference: Any, keep: list[int], batch: int) -> Any:
 def quantised(video: Tensor, rule: Quantise) -> Tensor:
     """`video` as it would be after 8-bit storage, in [0, 1]; unchanged for "none"."""
     if rule == "round":
-        return (video * 255).round() / 255
+        return rounded(video)
     if rule == "truncate":
-        return (video * 255 + TRUNCATION_SLACK).floor().clamp(max=255) / 255
+        return truncated(video)
     return video
 
 

@@ -33,11 +33,19 @@ class Spread:
 
 
 def seed_spreads(rows: Sequence[Row]) -> tuple[Spread, ...]:
-    """The spread of every method that has at least two rows, in the order of the rows."""
+    """The spread of every method that has at least two rows, in the order of the rows.
+
+    Where a title stands twice, rows differ in more than their seed, and which of them belong together is not known:
+    that method has none.
+    """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.title.partition(SEED_MARK)[0], row.given), []).append(row)
-    return tuple(_spread(title, group) for (title, _), group in groups.items() if len(group) > 1)
+    return tuple(
+        _spread(title, group)
+        for (title, _), group in groups.items()
+        if len({row.title for row in group}) == len(group) > 1
+    )
 
 
 def _spread(title: str, rows: Sequence[Row]) -> Spread:

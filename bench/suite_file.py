@@ -86,16 +86,20 @@ def load_suite(name_or_path: str, overrides: Mapping[str, Any] | None = None) ->
         raise ProtocolError(f"suite {name_or_path}: {faults(error, 'suite')}") from error
     except TypeError as error:
         raise ProtocolError(f"suite {name_or_path}: {error}") from error
-    methods = [spec.replace("{suite}", name) for spec in suite.methods]
-    training = suite.training
-    if name_or_path in suite_names():
-        methods = [spec.replace(f"={PUBLISHED}", f"={ROOT / PUBLISHED}/") for spec in methods]
-        training = tuple(entry.model_copy(update={"start": _published(entry.start)}) for entry in training)
-    return suite.model_copy(update={"methods": tuple(methods), "training": training})
+    return suite.model_copy(update={"methods": tuple(spec.replace("{suite}", name) for spec in suite.methods)})
 
 
-def _published(file: str | None) -> str | None:
-    return str(ROOT / file) if file is not None and file.startswith(PUBLISHED) else file
+def _located(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a suite that comes with the program, with whole paths to its files of `results/`."""
+    located = dict(content)
+    if "methods" in content:
+        located["methods"] = [spec.replace(f"={PUBLISHED}", f"={ROOT / PUBLISHED}/") for spec in content["methods"]]
+    if "training" in content:
+        located["training"] = [
+            entry | {"start": str(ROOT / entry["start"])} if entry.get("start", "").startswith(PUBLISHED) else entry
+            for entry in content["training"]
+        ]
+    return located
 
 
 def _read(name_or_path: str, above: tuple[str, ...]) -> dict[str, Any]:
@@ -120,6 +124,8 @@ def _read(name_or_path: str, above: tuple[str, ...]) -> dict[str, Any]:
         raise ProtocolError(f"the suite file {path} cannot be read ({error}); make it readable") from error
     except ValueError as error:
         raise ProtocolError(f"suite {name_or_path} is not valid TOML: {error}") from error
+    if not name_or_path.endswith(".toml"):
+        content = _located(content)
     base = content.pop("base", None)
     stated = content.get("protocol", {})
     if not isinstance(stated, dict):

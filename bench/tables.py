@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.record import LoadedRecord
 from bench.seed_spread import NOTE, Spread, seed_spreads
 from bench.statistics import FEW_SOURCES, NAN, Interval, jackknife_interval, mean_interval, over_samples
 from bench.table_notes import table_notes
-from bench.text import bold, escaped, fixed, marked, raised
+from bench.text import bold, escaped, fixed, marked, raised, weights_mark
 from bench.verdicts import Replicates, Verdict, set_replicates, verdict_of_means, verdict_of_sets
 from metrics.errors import ProtocolError
 from metrics.psnr import PSNR_CAP
@@ -178,7 +179,22 @@ def build_table(title: str, records: Sequence[LoadedRecord]) -> Table:
     rows = tuple(_row(record, columns) for record in records)
     verdicts = tuple(_verdicts(records, columns, rows))
     notes = table_notes(records, columns, rows, verdicts)
-    return Table(f"{title} ({first.data.name})", columns, rows, verdicts, notes, seed_spreads(rows))
+    spreads = seed_spreads(rows)
+    return Table(f"{title} ({first.data.name})", columns, _told_apart(rows, records), verdicts, notes, spreads)
+
+
+def told_title(record: LoadedRecord) -> str:
+    """What a row is called where another has the same title: with the method's weights behind it, or its name."""
+    method = record.facts.method
+    return f"{method.title}{weights_mark(method.weights) or f' ({method.name})'}"
+
+
+def _told_apart(rows: Sequence[Row], records: Sequence[LoadedRecord]) -> tuple[Row, ...]:
+    count = Counter(row.title for row in rows)
+    return tuple(
+        replace(row, title=told_title(record)) if count[row.title] > 1 else row
+        for row, record in zip(rows, records, strict=True)
+    )
 
 
 def clip_values(record: LoadedRecord, metric: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -34,6 +34,16 @@ def escaped(text: str, style: str) -> str:
     if style == "github":
         return text.replace("|", "\\|")
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def weights_mark(weights: Mapping[str, str]) -> str:
+    """What tells a method's weights from others: " (FILE, start of its sha256)", "" where there are none.
+
+    Args:
+        weights: sha256 of each file, by its name.
+    """
+    files = ", ".join(f"{name}, {sha256[:6]}" for name, sha256 in weights.items())
+    return f" ({files})" if files else ""
 
 
 def bold(text: str, style: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import LoadedRecord
 from bench.suite_file import Suite, load_suite, suite_names
-from bench.tables import Table, build_table
+from bench.tables import Table, build_table, told_title
 from bench.verify_records import Fault
 from methods.registry import build_method
 from metrics.errors import MethodError, PokeBenchError, ProtocolError
@@ -83,7 +83,8 @@ def _made_again(suite: Suite, titles: Sequence[str], records: Sequence[LoadedRec
     groups: dict[tuple[str, str], dict[str, list[LoadedRecord]]] = {}
     for record in sorted(here, key=lambda record: record.facts.provenance.finished):
         group = record.facts.protocol_hash, record.facts.data.content_hash
-        groups.setdefault(group, {}).setdefault(record.facts.method.title, []).append(record)
+        for title in (record.facts.method.title, told_title(record)):
+            groups.setdefault(group, {}).setdefault(title, []).append(record)
     whole = [group for group in groups.values() if set(titles) <= group.keys()]
     if not whole:
         have = "; ".join(", ".join(group) for group in groups.values()) or "none"

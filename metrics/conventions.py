@@ -72,22 +72,10 @@ def convention(metric: str, name: str = "") -> Convention:
     return found[name] if name else next(iter(found.values()))
 
 
-def compute_all(metric: str, pred: Tensor, target: Tensor) -> dict[str, float]:
-    """Every convention of `metric` on one pair of video sets, by name.
+def try_all(metric: str, pred: Tensor, target: Tensor) -> Iterator[tuple[Convention, float | VideoError]]:
+    """Every convention of `metric` on a pair of video sets, one after the other; the reason where one cannot take them.
 
     FVD conventions that feed the network the same input share one pass through it.
-
-    Raises:
-        RegistryError: no conventions for `metric`.
-        VideoError: as the conventions.
-    """
-    convention(metric)
-    compute = _sharing(pred, target)
-    return {entry.name: compute(entry) for entry in CONVENTIONS[metric].values()}
-
-
-def try_all(metric: str, pred: Tensor, target: Tensor) -> Iterator[tuple[Convention, float | VideoError]]:
-    """As `compute_all`, one convention after the other; where one cannot take these videos, the reason.
 
     Raises:
         RegistryError: no conventions for `metric`.

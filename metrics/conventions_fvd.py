@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metrics import eight_bits
 from metrics.conventions_frame import POKING_BATCH
 from metrics.errors import VideoError
 from metrics.features.i3d import i3d_logits
@@ -18,7 +19,6 @@ from metrics.fvd import check_sets
 from metrics.resize import Rule
 
 POKING_CLIPS = 976
-_LEVEL_TOLERANCE = 1e-3
 _SVD_EPSILON = 1e-10
 
 
@@ -39,12 +39,12 @@ def half_range(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def rounded(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets rounded to 8 bits."""
-    return _rounded(pred), _rounded(target)
+    return eight_bits.rounded(pred), eight_bits.rounded(target)
 
 
 def truncated(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets truncated to 8 bits; a value within 0.001 of a level keeps it, so 8-bit frames do not change."""
-    return _truncated(pred), _truncated(target)
+    return eight_bits.truncated(pred), eight_bits.truncated(target)
 
 
 def poking_clips(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,14 +59,6 @@ def poking_clips(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if count == 0:
         raise VideoError(f"poking_976 takes whole batches of {POKING_BATCH} clips, found {len(pred)} clips")
     return truncated(pred[:count], target[:count])
-
-
-def _rounded(video: Tensor) -> Tensor:
-    return (video * 255).round().clamp(0, 255) / 255
-
-
-def _truncated(video: Tensor) -> Tensor:
-    return (video * 255 + _LEVEL_TOLERANCE).floor().clamp(0, 255) / 255
 
 
 def population_distance(pred: Tensor, target: Tensor) -> float:

@@ -356,6 +356,8 @@ def test_quantise_is_applied_to_predictions():
     grey = (torch.arange(256) / 255).float()
     assert torch.equal(quantised(grey, "round"), grey)
     assert torch.equal(quantised(grey, "truncate"), grey)
+    slack = torch.tensor([-1e-6, 1 + 1e-6])  # what check_prediction lets through
+    assert quantised(slack, "round").tolist() == quantised(slack, "truncate").tolist() == [0, 1]
     between = torch.tensor([10.6 / 255])
     assert quantised(between, "round") * 255 == pytest.approx(11)
     assert quantised(between, "truncate") * 255 == pytest.approx(10)

@@ -60,6 +60,18 @@ def test_what_differs_is_named_with_both_values(fields, message):
         build_table("T", [RECORD, changed(**fields)])
 
 
+def test_pokes_of_one_rule_must_agree():
+    def moved(by):
+        arrays = {**RECORD.arrays, "poke/displacement": RECORD.arrays["poke/displacement"].copy()}
+        arrays["poke/displacement"][1, 0] += by
+        return LoadedRecord(changed().facts, arrays)
+
+    check_same([RECORD, moved(0.01)])
+    message = rf"displacements of their pokes differ in 1 clips, by up to 0.5 px \({FACTS.clip_ids[1]}\)"
+    with pytest.raises(ProtocolError, match=message):
+        check_same([RECORD, moved(0.5)])
+
+
 def test_every_difference_is_named_not_only_the_first():
     other = changed(**metric("ssim", version=2, convention="box"), sources=("one",) * 6)
     with pytest.raises(ProtocolError, match=r"sources.*; the version of ssim.*; the convention of ssim"):

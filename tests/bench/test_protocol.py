@@ -83,6 +83,32 @@ def test_a_broken_suite_file_is_refused(tmp_path):
         load_suite(str(file))
 
 
+def test_a_suite_upon_a_built_in_one_finds_its_weights_from_anywhere(tmp_path, monkeypatch):
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "table1"\n[protocol]\nclips = 4\n')
+    monkeypatch.chdir(tmp_path)
+    assert load_suite("mine.toml").methods == load_suite("table1").methods
+    assert load_suite("mine.toml").training == load_suite("table1").training
+    own = 'methods = ["savp:checkpoint=results/checkpoints/mine.safetensors"]'
+    file.write_text(f'base = "table1"\n{own}\n[protocol]\nclips = 4\n')
+    assert load_suite("mine.toml").methods == ("savp:checkpoint=results/checkpoints/mine.safetensors",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"poke": {"count": 2}}, "one poke a clip, found count = 2"),
+        (
+            {"poke": {"background": 0.5}, "tracker": "dis", "metrics": ("leakage",)},
+            "leakage measures pokes of the object, found background = 0.5",
+        ),
+    ],
+)
+def test_pokes_that_cannot_be_scored_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Protocol(dataset="discs", **fields)
+
+
 def test_a_folder_in_place_of_the_data_is_named_without_its_path(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr("bench.suite.open_dataset", lambda where, **options: seen.update(where=where, **options))

@@ -29,6 +29,21 @@ def test_command_holds_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch
     assert command() == kept
 
 
+def test_the_commit_of_another_project_around_the_tree_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / "vendor" / "pokebench"
+    source.mkdir(parents=True)
+    monkeypatch.setattr(provenance, "__file__", str(source / "bench" / "provenance.py"))
+    monkeypatch.setenv(COMMIT_VARIABLE, "1cf45bb")
+    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
+    for root in (tmp_path, source):
+        subprocess.run(["git", "init", "--quiet", root], check=True)
+        commits = ["git", *identity, "-C", root, "commit", "--quiet", "--allow-empty", "--message", "m"]
+        subprocess.run(commits, check=True)
+        assert (commit() == "1cf45bb") == (root == tmp_path)
+
+
 def test_the_commit_of_a_tree_without_its_history_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_history(root: Path, *arguments: str) -> str:
         raise subprocess.CalledProcessError(128, arguments)

@@ -244,4 +244,24 @@ def test_trainings_of_several_seeds_are_followed_by_their_spread(records):
     assert f"{mean:.3f} ± {deviation:.3f}" in text
     assert rf"{mean:.3f} $\pm$ {deviation:.3f}" in table.latex()
     assert build_table("T", named[:1]).spreads == ()
+
+
+def test_rows_of_one_title_are_told_apart_and_are_no_seeds(records):
+    def titled(record, title, weights):
+        method = record.facts.method.model_copy(update={"title": title, "weights": weights})
+        return LoadedRecord(record.facts.model_copy(update={"method": method}), record.arrays)
+
+    files = [{"long.safetensors": "a" * 64}, {"short.safetensors": "b" * 64}, {"one.safetensors": "c" * 64}, {}]
+    titles = ["Method", "Method", "Method, seed 1", "Alone"]
+    table = build_table("T", [titled(*each) for each in zip(records, titles, files, strict=True)])
+    assert [row.title for row in table.rows] == [
+        "Method (long.safetensors, aaaaaa)",
+        "Method (short.safetensors, bbbbbb)",
+        "Method, seed 1",
+        "Alone",
+    ]
+    assert table.spreads == (), "which of the two the third belongs to is not known"
+
+
+def test_no_spread_without_seeds(records):
     assert "Spread" not in build_table("T", records[:2]).markdown()

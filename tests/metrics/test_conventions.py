@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from metrics import frechet_distance, fvd, i3d_logits, lpips, psnr, ssim
 from metrics.base import METRICS
-from metrics.conventions import CONVENTIONS, compute_all, convention
+from metrics.conventions import CONVENTIONS, convention, try_all
 from metrics.conventions_frame import POKING_BATCH
 from metrics.conventions_fvd import (
     POKING_CLIPS,
@@ -49,6 +49,11 @@ def images(video: Tensor) -> list[Array]:
 
 def value(metric: str, name: str, *videos: Tensor) -> float:
     return CONVENTIONS[metric][name].compute(*videos)
+
+
+def all_of(metric: str, pred: Tensor, target: Tensor) -> dict[str, float | VideoError]:
+    """Every convention, by name, as `bench audit` computes them."""
+    return {entry.name: found for entry, found in try_all(metric, pred, target)}
 
 
 # -- the table ---------------------------------------------------------------------------------------------------
@@ -340,7 +345,7 @@ def test_conventions_with_one_input_share_one_pass(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(importlib.import_module("metrics.conventions_fvd"), "i3d_logits", fake_logits)
     pred, target = pair(clips=34, frames=9)
-    found = compute_all("fvd", pred, target)
+    found = all_of("fvd", pred, target)
     assert list(found) == list(CONVENTIONS["fvd"])
     assert len(passes) == 2 * 8, "8 inputs for 12 conventions"
     assert found["half_pixel"] == pytest.approx(4 * found["tf"], rel=1e-9)
@@ -356,7 +361,7 @@ def test_conventions_with_one_input_share_one_pass(monkeypatch: pytest.MonkeyPat
 def test_all_frame_conventions_at_once(metric: str) -> None:
     pred, target = pair(clips=17)
     expected = {name: entry.compute(pred, target) for name, entry in CONVENTIONS[metric].items()}
-    assert compute_all(metric, pred, target) == expected
+    assert all_of(metric, pred, target) == expected
 
 
 @pytest.mark.filterwarnings("ignore::metrics.fvd.BiasWarning")
@@ -366,4 +371,4 @@ def test_the_first_fvd_is_the_public_one() -> None:
     with pytest.raises(VideoError, match="at least 9 frames"):
         convention("fvd").compute(pred[:, :8], target[:, :8])
     with pytest.raises(RegistryError, match="no conventions for the metric 'kvd'"):
-        compute_all("kvd", pred, target)
+        all_of("kvd", pred, target)
