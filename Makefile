@@ -21,7 +21,11 @@ PROFILE ?=
 CLIPS := $(if $(filter full,$(PROFILE)),--set clips=none)
 # SET="quantise=round seed=1": fields of the protocol, for the evaluation and for what is made of it.
 SET ?=
-SETTINGS = $(CLIPS) $(foreach pair,$(SET),--set '$(pair)')
+# METHODS="my_method.py:Mine copy-last-frame": in place of the suites' own. SKIP=1: leave out files that cannot be read.
+METHODS ?=
+SKIP ?=
+SETTINGS = $(CLIPS) $(foreach pair,$(SET),--set '$(pair)') $(foreach spec,$(METHODS),--method '$(spec)') \
+  $(if $(SKIP),--skip-unreadable)
 ARGS ?=
 # More threads than cores slow a shared machine down; set it to use fewer or more.
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 16))" 2>/dev/null || echo 2)
@@ -32,7 +36,7 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_coun
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null \
 	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
-	@echo "Options: DATA=folder (your own videos), PROFILE=full (all clips), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), SET=\"quantise=round\" (fields of the protocol), ARGS=\"more options of the bench command\" (tables, report: of bench evaluate)"
+	@echo "Options: DATA=folder (your own videos), PROFILE=full (all clips), SUITE=\"$(SUITE)\", STORE=$(STORE), TABLES=$(TABLES), REPORT=$(REPORT), SET=\"quantise=round\" (fields of the protocol), METHODS=\"mine.py:Mine copy-last-frame\" (in place of the suites' own), SKIP=1 (leave out unreadable files), ARGS=\"more options of the bench command\" (tables, report: of bench evaluate)"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, found {sys.version.split()[0]}; try: make PYTHON=python3.12")'
@@ -93,6 +97,6 @@ verify: $(READY) ## expected against measured for every published sanity value; 
 benchmark: $(READY) ## speed beside the usual peers, as ratios; writes out/benchmarks
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark --benchmark-columns=min,median,rounds -s $(ARGS)
 
-clean: ## remove .venv and what was built; the user cache and results stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks out
+clean: ## remove .venv and what was built; the user cache, results and out/ (trainings, records) stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find bench methods metrics tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -114,9 +114,9 @@ def check_fit(card: MethodCard, protocol: Protocol) -> None:
     if protocol.context < card.min_context:
         raise MethodError(f"{card.name} needs {card.min_context} context frames, the protocol shows {protocol.context}")
     if "poke" in card.inputs and protocol.poke is None:
-        raise MethodError(f"{card.name} takes a poke, the protocol gives none; add `poke` to the protocol")
+        raise MethodError(f"{card.name} takes a poke, the protocol gives none; add `poke`: --set poke={{}}")
     if "tracks" in card.inputs and protocol.tracks is None:
-        raise MethodError(f"{card.name} takes tracks, the protocol gives none; add `tracks` to the protocol")
+        raise MethodError(f"{card.name} takes tracks, the protocol gives none; add `tracks`: --set tracks={{}}")
     if card.sizes is not None and protocol.size not in card.sizes:
         raise MethodError(f"{card.name} predicts {sorted(card.sizes)} px, the protocol has {protocol.size} px")
     if card.horizons is not None and protocol.horizon not in card.horizons:

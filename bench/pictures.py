@@ -25,7 +25,7 @@ def image_file(image: str) -> Path:
     """
     path = Path(image).expanduser()
     if not path.is_file():
-        raise DataError(f"there is no image file {image}, nor is it DATASET:CLIP with a data set of `bench datasets`")
+        raise DataError(f"there is no image file {image}, nor is it DATASET:CLIP with a data set of `bench data list`")
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.interface import DataSet, Progress
-from bench.data.registry import DATASETS, fetch_dataset, open_dataset
+from bench.data.registry import DATASETS, fetch_dataset, open_dataset, splits_of
 from bench.distributed import World
 from bench.evaluate import run_key
 from bench.protocol import Protocol
@@ -144,10 +144,10 @@ def open_validation_data(protocol: Protocol, where: str, progress: Progress | No
         ProtocolError: `where` has no training split.
         DataError, RegistryError: the data cannot be opened.
     """
-    if where not in DATASETS or "train" not in DATASETS.get(where).splits:
+    if "train" not in splits_of(where):
         raise ProtocolError(
             f"validation: expected a data set with a training split, which clips are held out of, found {where}; "
-            "`bench datasets` lists them"
+            "`bench data list` shows data sets, and `bench data prepare folder` splits a folder of videos"
         )
     shared = ("size", "context", "horizon", "frame_rate", "seed")
     plan = DataPlan.model_validate({"dataset": where, **{name: getattr(protocol, name) for name in shared}})

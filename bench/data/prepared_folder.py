@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.data.clips import seeded_order
 from bench.data.folder import find_videos
 from bench.data.interface import Progress, Settings
-from bench.data.manifest import folder_for, read_manifest
+from bench.data.manifest import folder_for, prepared_sizes, read_manifest
 from bench.data.prepare import RawData, RawVideo, prepare
 from bench.data.prepare_videos import Recipe
 from bench.data.prepared_set import PreparedDataSet, open_prepared
@@ -30,20 +30,27 @@ def prepare_folder(folder: Path, *, size: int, progress: Progress | None = None,
 
 
 def open_prepared_folder(folder: Path, settings: Settings) -> PreparedDataSet:
-    """One split of a prepared folder.
+    """One split of a prepared folder, "train" or "test"; without one: the test split.
 
     Raises:
         DataError: it is not prepared at this size, its videos are no longer the same, or a setting does not suit it.
     """
     data = _data(folder)
-    how = f"Prepare it with `bench data prepare folder --raw {folder}`."
+    how = f"Prepare it with `bench data prepare folder --raw {folder} --size {settings.size}`."
     manifest = read_manifest(folder_for(data.name, settings.size))
     if manifest is not None:
         now, then = set(find_videos(folder)), set(manifest.videos)
         if now != then:
             changed = ", ".join(sorted(now ^ then)[:5])
             raise DataError(f"{folder}: videos came or went since it was prepared ({changed}). {how}")
-    return open_prepared(data, settings, how)
+    opened = open_prepared(data, settings, how)
+    opened.name = f"folder:{folder.resolve().name}/{opened.split}"
+    return opened
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder was prepared at any size: from then on it has a test split."""
+    return bool(prepared_sizes(_data(folder).name))
 
 
 def _data(folder: Path) -> RawData:

@@ -6,12 +6,14 @@ declaring an entry point, in the group "pokebench.datasets", that is a `DataSour
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.data.folder import open_folder
 from bench.data.interface import DataSet, DataSource, Progress, Settings
-from bench.data.prepared_folder import open_prepared_folder, prepare_folder
+from bench.data.manifest import SPLITS
+from bench.data.prepared_folder import is_prepared, open_prepared_folder, prepare_folder
 from metrics.cache import user_path
 from metrics.errors import DataError, RegistryError
 from metrics.registry import Registry
@@ -78,7 +80,7 @@ def open_dataset(
     settings = Settings(size, length, frame_rate, stride, max_clips, clips_per_source, seed, skip_unreadable, split)
     text, folder = str(name_or_folder), user_path(name_or_folder)
     if text not in DATASETS and folder.is_dir():
-        if split is not None:
+        if split is not None or is_prepared(folder):
             return open_prepared_folder(folder, settings)
         return open_folder(folder, settings, progress=progress)
     try:
@@ -89,6 +91,14 @@ def open_dataset(
     if split is not None and split not in source.splits:
         raise DataError(f"{text} has no split {split!r}; leave it out (it has: {', '.join(source.splits) or 'none'})")
     return source.open(settings, progress)
+
+
+def splits_of(name_or_folder: str | Path) -> Sequence[str]:
+    """The splits of a data set, or of a folder that was prepared; empty where there are none."""
+    if str(name_or_folder) in DATASETS:
+        return DATASETS.get(str(name_or_folder)).splits
+    folder = user_path(name_or_folder)
+    return SPLITS if folder.is_dir() and is_prepared(folder) else ()
 
 
 def fetch_dataset(name: str, progress: Progress | None = None) -> Path:

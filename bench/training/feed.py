@@ -10,7 +10,7 @@ from bench.data.augment import Augmentation, augment, training_batch
 from bench.data.batch import ClipBatch, sent
 from bench.data.interface import ClipRef, DataSet, Progress
 from bench.data.loader import ClipLoader
-from bench.data.registry import DATASETS, open_dataset
+from bench.data.registry import open_dataset, splits_of
 from bench.data.subset import Subset
 from bench.distributed import World
 from bench.flow import FlowSource
@@ -43,7 +43,6 @@ def open_training_data(plan: DataPlan, progress: Progress | None = None) -> Trai
         DataError, RegistryError: the data cannot be opened.
         TrainingError: too few sources to hold any out.
     """
-    splits = DATASETS.get(plan.dataset).splits if plan.dataset in DATASETS else ()
     whole = open_dataset(
         plan.dataset,
         size=plan.size,
@@ -52,7 +51,7 @@ def open_training_data(plan: DataPlan, progress: Progress | None = None) -> Trai
         max_clips=plan.clips,
         clips_per_source=plan.clips_per_source,
         seed=plan.seed,
-        split="train" if "train" in splits else None,
+        split="train" if "train" in splits_of(plan.dataset) else None,
         progress=progress,
     )
     if plan.validation_clips == 0:

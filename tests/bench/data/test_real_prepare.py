@@ -25,9 +25,13 @@ from bench.data.manifest import read_manifest
 from bench.data.prepare import RawData, prepare
 from bench.data.prepare_videos import Recipe, resized
 from bench.data.prepared_flow import prepare_flow
-from bench.data.registry import open_dataset, prepare_dataset
+from bench.data.registry import open_dataset, prepare_dataset, splits_of
 from bench.data.zip_files import unpack_zip, zip_parts
 from bench.flow import FLOWS, FlowSource, flow_between
+from bench.protocol import Protocol
+from bench.suite import open_protocol_data, open_validation_data
+from bench.training.feed import open_training_data
+from bench.training.plan import DataPlan
 from metrics.errors import CacheError, DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -393,6 +397,8 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_prepared_for_training(folder: Path) -> None:
     with pytest.raises(DataError, match=r"is not prepared. Prepare it with `bench data prepare folder --raw"):
         open_dataset(folder, size=32, split="train")
+    plain = open_dataset(folder, size=32, length=5)
+    assert splits_of(folder) == ()
     prepare_dataset("folder", folder, size=32, workers=1)
     train, test = (open_dataset(folder, size=32, length=5, split=split) for split in ("train", "test"))
     names = [f"sub/{seed}.mkv" for seed in range(6)]
@@ -401,13 +407,29 @@ def test_a_folder_is_prepared_for_training(folder: Path) -> None:
     assert {ref.source for ref in train.clips()} == set(names) - held_out
     assert len(train.clips()) == 4 * 15
     # The same frames and the same ids as the folder gives without preparation.
-    plain = open_dataset(folder, size=32, length=5)
     for ref in test.clips():
         if ref.clip_id in {clip.clip_id for clip in plain.clips()}:
             assert np.array_equal(test.load(ref.clip_id).frames, plain.load(ref.clip_id).frames)
             break
     else:
         raise AssertionError("no clip in common")
+
+
+def test_a_prepared_folder_is_trained_and_evaluated_on_apart(folder: Path) -> None:
+    prepare_dataset("folder", folder, size=32, workers=1)
+    assert splits_of(folder) == ("train", "test")
+    protocol = Protocol(dataset="folder:videos", size=32, horizon=3)
+    tested = open_protocol_data(protocol, str(folder))
+    learned = open_training_data(
+        DataPlan(dataset=str(folder), size=32, context=2, horizon=3, flow="dis", validation_clips=4)
+    )
+    assert learned.validation is not None
+    assert open_validation_data(protocol, str(folder)).clips()
+    assert (tested.name, learned.training.name) == ("folder:videos/test", "folder:videos/train/training")
+    sources = [{ref.source for ref in data.clips()} for data in (tested, learned.training, learned.validation)]
+    assert sum(map(len, sources)) == len(set().union(*sources)) == 6
+    with pytest.raises(DataError, match="--size 64"):  # not silently all clips, at another size
+        open_protocol_data(Protocol(dataset="folder:videos", size=64, horizon=3), str(folder))
 
 
 def test_flow_is_estimated_ahead_of_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
