@@ -162,6 +162,37 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(tmp_
     assert all(value.isfinite().all() for value in state(tmp_path / "checkpoints/step-00000005").values())
 
 
+@pytest.mark.parametrize(
+    ("step", "pairs", "message"),
+    [
+        (9, (), "a weight is not finite at or before iteration 9, with finite losses"),
+        (9, ("loop.ema=0.9",), "a weight is not finite"),
+        (11, (), "a weight is not finite"),
+        (9, ("model.max_norm=1.0",), "the gradient of 'predictor' is not finite at or before iteration 9"),
+    ],
+)
+def test_weights_that_are_not_finite_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, pairs: tuple[str, ...], message: str
+) -> None:
+    class Steep(TinyTraining):
+        """At one step the loss is finite and its gradient is not; the step is one of those after which one writes."""
+
+        def step(self, parts: Any, engine: Any) -> dict[str, torch.Tensor]:
+            found = super().step(parts, engine)
+            if engine.iteration == step:
+                weights = next(self.networks["predictor"].parameters())
+                engine.minimise("predictor", [(weights.sum() * 0).sqrt()], self.config.max_norm)
+            return found
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", Steep)
+    good = f"step-{step // 5 * 5:08d}"
+    with pytest.raises(TrainingError, match=rf"{message}.*{good}"):
+        run(tmp_path, *pairs)
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    assert kept[-1].name == good
+    assert all(value.isfinite().all() for path in kept for value in state(path).values())
+
+
 def test_validation_keeps_the_best_and_writes_pictures(tmp_path: Path) -> None:
     pairs = ("loop.validate_every=4", 'loop.validation_metrics=["psnr", "ssim"]', "loop.best=psnr", "loop.ema=0.5")
     done = train(plan(*pairs), tmp_path, data=data())
