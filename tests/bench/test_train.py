@@ -93,11 +93,39 @@ def test_going_on_from_an_older_checkpoint_repeats_the_steps_after_it(tmp_path: 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = run(tmp_path / "run")
     shutil.copytree(whole, tmp_path / "kept")
-    with (whole / "state.safetensors").open("r+b") as stream:
-        stream.seek(-3, os.SEEK_END)
-        stream.write(b"\xff")
+    damage(whole)
     assert_same(run(tmp_path / "run"), tmp_path / "kept")
     assert "step-00000012 is damaged (state.safetensors has another sha256" in caplog.text
+
+
+def damage(checkpoint: Path) -> None:
+    with (checkpoint / "state.safetensors").open("r+b") as stream:
+        stream.seek(-3, os.SEEK_END)
+        stream.write(b"\xff")
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path: Path) -> None:
+    whole, cut = run(tmp_path / "whole"), tmp_path / "cut"
+    pairs = ("loop.keep=1", "loop.checkpoint_every=10")
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, *pairs, report=interrupt_at(10, signal.SIGINT))
+    damage(cut / "checkpoints/step-00000010")
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, *pairs, report=interrupt_at(7, signal.SIGINT))
+    assert sorted(p.name for p in (cut / "checkpoints").iterdir()) == ["step-00000007", "step-00000010"]
+    again = run(cut, *pairs)
+    assert [p.name for p in (cut / "checkpoints").iterdir()] == ["step-00000012"]
+    assert_same(whole, again)
+
+
+def test_a_damaged_checkpoint_between_good_ones_does_not_count(tmp_path: Path) -> None:
+    pairs = ("loop.keep=3", "loop.checkpoint_every=4")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *pairs, report=interrupt_at(9, signal.SIGINT))
+    damage(tmp_path / "checkpoints/step-00000008")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *pairs, report=interrupt_at(10, signal.SIGINT))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [f"step-{n:08d}" for n in (4, 8, 9, 10)]
 
 
 def test_parts_add_up_to_the_whole_batch(tmp_path: Path) -> None:
