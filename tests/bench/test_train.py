@@ -20,9 +20,10 @@ from peers.tiny_training import TinyTraining
 from safetensors.torch import load_file
 
 from bench.data.loader import epoch_seed
+from bench.distributed import BARRIER_TIMEOUT
 from bench.flow import DEFAULT
 from bench.tracks import TrackRule, tracks_of
-from bench.train import train
+from bench.train import make_fabric, train
 from bench.training.engine import Average
 from bench.training.feed import TrainingData, open_training_data
 from bench.training.journal import read_journal
@@ -397,6 +398,32 @@ def test_mixed_precision_trains_near_full_precision(tmp_path: Path) -> None:
 def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loop\.precision=fp16 needs a GPU; use bf16 or fp32"):
         run(tmp_path, "loop.precision=fp16")
+
+
+def test_half_precision_with_clipped_gradients_is_refused(tmp_path: Path) -> None:
+    pairs = ("loop.precision=fp16", "model.filters=4")
+    with pytest.raises(TrainingError, match=r"fp16 does not go with model\.max_norm=3e\+07 in srvp; take bf16 or fp32"):
+        train(make_plan("srvp", "small", pairs), tmp_path / "out")
+    with pytest.raises(TrainingError, match="fp16 needs a GPU"):
+        train(make_plan("srvp", "small", [*pairs, "model.max_norm=none"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_processes_wait_for_the_first_as_long_as_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Recorded:
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        def launch(self) -> None:
+            pass
+
+    monkeypatch.setattr("lightning.fabric.Fabric", Recorded)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    make_fabric("fp32", "cpu")
+    assert made[0]["strategy"]._timeout == BARRIER_TIMEOUT
 
 
 def test_clips_shorter_than_the_horizon_are_refused(tmp_path: Path, moving_video: Any) -> None:
