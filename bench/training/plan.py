@@ -158,6 +158,20 @@ class Plan(BaseModel):
     loop: LoopPlan
     start: Start | None = None
 
+    @model_validator(mode="after")
+    def _validation_has_clips(self) -> Self:
+        clips = self.data.validation_clips
+        if not (clips and self.loop.validate_every):
+            return self
+        for name in self.loop.validation_metrics:
+            least = METRICS.get(name).card.min_clips
+            if clips < least:
+                raise ValueError(
+                    f"data.validation_clips: {name} needs at least {least}, found {clips}; take more, or leave {name} "
+                    "out of loop.validation_metrics"
+                )
+        return self
+
     def config(self) -> Any:
         """The method's configuration, typed."""
         return TRAININGS.get(self.method).Config(**self.model)

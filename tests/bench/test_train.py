@@ -277,11 +277,18 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
             "best: expected one of lpips_alex, fvd, psnr, found 'ssim'|expected one of",
         ),
         (("data.poke.foreground=partz",), "foreground"),
+        (("data.validation_clips=1", "loop.validate_every=5"), "data.validation_clips: fvd needs at least 2, found 1"),
     ],
 )
 def test_a_plan_that_is_not_valid(pairs: tuple[str, ...], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         plan(*pairs)
+
+
+def test_one_clip_is_enough_for_metrics_of_frames() -> None:
+    assert plan("data.validation_clips=1").data.validation_clips == 1  # there is no validation
+    pairs = ("loop.validate_every=5", 'loop.validation_metrics=["psnr"]', "loop.best=psnr")
+    assert plan("data.validation_clips=1", *pairs).loop.best == "psnr"
 
 
 def test_recipes_and_overrides() -> None:
