@@ -45,7 +45,8 @@ class DataPlan(BaseModel):
         poke: how pokes are drawn, for methods that take them.
         tracks: how sparse trajectories are chosen, for methods that take them.
         augmentation: None: none.
-        validation_clips: clips held out of the training split, whole sources at a time, for validation.
+        validation_clips: clips held out of the training split for validation, whole sources at a time, or the ends of
+            videos whose later part is tested; see `bench.training.feed.open_training_data`. 0: none.
         seed: of the choice of clips.
     """
 

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stand_ins
 import torch
 from conftest import DriftingDiscs
 from peers.tiny_training import TinyTraining
 from safetensors.torch import load_file
 
+from bench.data.interface import ClipRef, DataSet
 from bench.data.loader import epoch_seed
+from bench.data.registry import prepare_dataset
 from bench.distributed import BARRIER_TIMEOUT
 from bench.flow import DEFAULT
 from bench.tracks import TrackRule, tracks_of
@@ -353,6 +356,53 @@ def test_sources_are_held_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_training_data(DataPlan(dataset="discs", validation_clips=7)).validation.clips() == held
     with pytest.raises(TrainingError, match="leaves nothing to learn from"):
         open_training_data(DataPlan(dataset="discs", validation_clips=20))
+
+
+def test_held_clips_are_spread_over_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    import bench.training.feed as module
+
+    discs = DriftingDiscs(100)
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: discs)
+    discs._refs = [ClipRef(f"{video}@{start:06d}", video) for video in "abc" for start in range(1000)]
+    held = open_training_data(DataPlan(dataset="discs", validation_clips=4)).validation.clips()
+    [video] = {ref.source for ref in held}
+    assert [ref.clip_id for ref in held] == [f"{video}@{start:06d}" for start in (125, 375, 625, 875)]
+    # Where each source has one clip, they are as many sources, in the order of their lots.
+    discs._refs = [ClipRef(f"{number}@000000", f"{number}") for number in range(100)]
+    held = open_training_data(DataPlan(dataset="discs", validation_clips=4)).validation.clips()
+    assert [ref.source for ref in held] == sorted(sorted(map(str, range(100)), key=module._lot)[:4])
+
+
+@pytest.mark.parametrize("clips", [2, 3, 5])
+def test_of_videos_that_are_tested_the_ends_are_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clips: int
+) -> None:
+    monkeypatch.setenv("POKEBENCH_CACHE", str(tmp_path / "cache"))
+    prepare_dataset("poking-plants", stand_ins.plants(tmp_path / "raw"), size=32, workers=1, allow_partial=True)
+    plan = DataPlan(dataset="poking-plants", size=32, horizon=4, validation_clips=clips)
+    found = open_training_data(plan)
+    assert found.validation is not None
+
+    def frames(data: DataSet) -> dict[str, set[int]]:
+        seen: dict[str, set[int]] = {}
+        for ref in data.clips():
+            video, _, start = ref.clip_id.partition("@")
+            seen.setdefault(video, set()).update(range(int(start), int(start) + 5))
+        return seen
+
+    held, kept = frames(found.validation), frames(found.training)
+    # 40, 50 and 60 frames: of 32, 40 and 48 for training the last is never used.
+    ends = {"VID_0_0": 31, "VID_0_1": 39, "VID_12_0": 47}
+    assert len(found.validation.clips()) == clips
+    assert len(held) == min(clips, 3)
+    assert sum(map(len, held.values())) == 5 * clips  # none overlap
+    for video, end in ends.items():
+        whole = set(range(end))
+        assert held.get(video, set()) | kept[video] == whole
+        assert not held.get(video, set()) & kept[video]
+        assert kept[video] == set(range(len(kept[video])))
+    with pytest.raises(TrainingError, match="leaves nothing to learn from"):
+        open_training_data(plan.model_copy(update={"validation_clips": 100}))
 
 
 def test_a_training_on_tracks_is_given_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
