@@ -182,7 +182,6 @@ class Feed:
             context=plan.context,
             clip_ids=made.clip_ids,
             seed=seed,
-            frame_rate=plan.frame_rate or 10.0,
             poke=made.poke if self._pokes else None,
             flow=made.flow,
             tracks=made.tracks,
