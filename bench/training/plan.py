@@ -86,7 +86,9 @@ class LoopPlan(BaseModel):
         ema: decay of the moving average of the predictor's weights, which is then what is saved and validated.
         graphs: on a GPU, steps are recorded as CUDA graphs and replayed, for trainings that are made for it: much
             faster where many small kernels follow each other. One process, one part a batch, not fp16.
-        validate_every, checkpoint_every, log_every: in iterations; 0: only at the end.
+        validate_every: iterations from one validation to the next, the last one at the end; 0: there is none.
+        checkpoint_every: iterations from one checkpoint to the next, the last one at the end; 0: only that one.
+        log_every: iterations from one line of the log to the next; at least 1.
         validation_metrics: metrics of the validation.
         best: the validation metric whose best checkpoint is kept besides the newest ones.
         keep: newest checkpoints kept.
@@ -241,7 +243,7 @@ def make_plan(
 
     Args:
         method: name of a trainable method.
-        recipe: one of its recipes; None: "small" where there is one, else the first.
+        recipe: one of its recipes; None: the first whose name begins with "small", else the first.
         pairs: "SECTION.FIELD=VALUE" with section model, data or loop; values are read as TOML, bare words as text.
         data: data set or folder in place of the recipe's.
         start: weights file that the predictor begins from.
@@ -253,7 +255,8 @@ def make_plan(
         TrainingError: no such recipe or field, or a value out of range.
     """
     training = TRAININGS.get(method)
-    name = recipe or ("small" if "small" in training.recipes else next(iter(training.recipes)))
+    names = list(training.recipes)
+    name = recipe or next((name for name in names if name.startswith("small")), names[0])
     if name not in training.recipes:
         near = difflib.get_close_matches(name, training.recipes, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -288,6 +288,27 @@ def test_a_plan_that_is_not_valid(pairs: tuple[str, ...], message: str) -> None:
         plan(*pairs)
 
 
+@pytest.mark.parametrize("method", sorted(TRAININGS))
+def test_a_small_recipe_is_the_default(method: str) -> None:
+    made = make_plan(method)
+    assert made.recipe == {"hao": "small-128"}.get(method, "small")
+    assert made == make_plan(method, made.recipe)
+
+
+@pytest.mark.parametrize(
+    ("method", "pair", "field"),
+    [
+        ("poking", "model.betas=[1.5, 2]", "betas"),
+        ("poking", "model.betas=[0.9, 1.0]", "betas"),
+        ("savp", "model.beta1=1.5", "beta1"),
+        ("savp", "model.beta2=-0.1", "beta2"),
+    ],
+)
+def test_decays_that_adam_does_not_take_are_refused(method: str, pair: str, field: str) -> None:
+    with pytest.raises(TrainingError, match=rf"{field}.*(less than 1|greater than or equal to 0)"):
+        make_plan(method, pairs=[pair])
+
+
 def test_one_clip_is_enough_for_metrics_of_frames() -> None:
     assert plan("data.validation_clips=1").data.validation_clips == 1  # there is no validation
     pairs = ("loop.validate_every=5", 'loop.validation_metrics=["psnr"]', "loop.best=psnr")
