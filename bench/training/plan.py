@@ -183,10 +183,15 @@ class Plan(BaseModel):
         """The training, with fresh weights.
 
         Raises:
-            MethodError: the configuration does not fit the clips.
+            MethodError: the configuration does not fit the clips, or no network is the predictor.
         """
         training: Any = TRAININGS.get(self.method)
         built: Training = training(self.config(), seed=self.loop.seed)
+        if PREDICTOR not in built.networks:
+            raise MethodError(
+                f"{self.method}: expected a network called {PREDICTOR!r}, which is what a prediction needs, found "
+                f"{', '.join(built.networks) or 'none'}; name it so in `networks`"
+            )
         built.check(self.data.size, self.data.context, self.data.horizon)
         return built
 

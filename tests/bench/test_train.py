@@ -331,6 +331,18 @@ def test_a_configuration_that_does_not_fit_the_data_is_refused_first(tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_a_training_without_a_predictor_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nameless(TinyTraining):
+        def __init__(self, config: Any, seed: int) -> None:
+            super().__init__(config, seed)
+            self.networks = {"generator": self.networks["predictor"], "critic": self.networks["critic"]}
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", Nameless)
+    with pytest.raises(MethodError, match=r"tiny: expected a network called 'predictor'.*found generator, critic"):
+        run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_plan_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(TrainingError, match=r"model: |lr: 0\.01 there, 0\.5 here"):
