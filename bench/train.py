@@ -43,7 +43,7 @@ def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
         TrainingError: fp16 on a CPU.
     """
     from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy
 
     accelerator = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "fp16" and accelerator == "cpu":

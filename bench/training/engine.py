@@ -60,6 +60,7 @@ class FabricEngine:
             self._average(parameters)
         if max_norm is not None:
             norm = self._fabric.clip_gradients(nn.Module(), optimizer, max_norm=max_norm, error_if_nonfinite=False)
+            assert norm is not None
             if not self._scaled:  # else such a step is left out, as ever in fp16
                 self._finite &= norm.isfinite()
                 if norm.device.type == "cpu":

@@ -104,8 +104,9 @@ class IVRNNConfig(PerceptualConfig):
 
 
 PAPER_WARMUP = 20_000
-"""Steps over which beta rises; a choice of this program. The authors' default is no warm-up, and their switch for one takes
-20 epochs, which are 54,000 steps on BAIR. The number of steps, 200,000, is a choice too: theirs are at most 500 epochs."""
+"""Steps over which beta rises; a choice of this program. The authors' default is no warm-up, and their switch for one
+takes 20 epochs, which are 54,000 steps on BAIR. The number of steps, 200,000, is a choice too: theirs are at most 500
+epochs."""
 
 
 def _recipes() -> dict[str, Recipe]:

@@ -2,11 +2,11 @@
 
 What the full-size recipes change of the released program's training:
 
-- They last 300,000 steps (there: 1,000 epochs), and the weights of the last one are kept (there also the best by LPIPS).
+- They last 300,000 steps (there: 1,000 epochs), and the weights of the last one count (there also the best by LPIPS).
 - Clips are augmented as there, colour and geometry with probability 0.8 each, but vectors of flow turn with the picture
   (`bench/data/augment.py`). The paper names no augmentation, and "paper" has none.
-- No recipe draws pokes beside the object, as in the released configuration (custom_sampler: False). The paper trains with
-  them, and so do the suites of its tables: data.poke.background=0.125, the released sampler's share of one in eight.
+- No recipe draws pokes beside the object, as in the released configuration (custom_sampler: False). The paper trains
+  with them, and so do the suites of its tables: data.poke.background=0.125, the released sampler's one in eight.
 - Human3.6M: the losses see the whole frame (there: a box around the moving foreground).
 """
 
