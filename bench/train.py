@@ -161,7 +161,7 @@ def _check_clipping(plan: Plan, training: Training) -> None:
     fused = any(getattr(one, "_step_supports_amp_scaling", False) for one in training.optimizers.values())
     if plan.loop.precision == "fp16" and plan.model.get("max_norm") is not None and fused:
         raise TrainingError(
-            f"loop.precision=fp16 does not go with model.max_norm={plan.model['max_norm']:g} in {plan.method}; take "
+            f"loop.precision=fp16 does not go with model.max_norm={plan.model['max_norm']} in {plan.method}; take "
             "bf16 or fp32, or model.max_norm=none"
         )
 
