@@ -210,7 +210,7 @@ def train(
     method: Annotated[
         str | None, typer.Argument(help="A trainable method; see `bench trainings`. With --suite: default all of it.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help='Named configuration; default: "small".')] = None,
+    recipe: Annotated[str | None, typer.Option(help="Named configuration; default: the first small one.")] = None,
     suite: Annotated[
         str | None, typer.Option(help="Suite that says data, size and recipes; see `bench suites`.")
     ] = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.data.interface import Progress as DataProgress
-from bench.distributed import World
+from bench.distributed import BARRIER_TIMEOUT, World
 from bench.training.allocator import keep_memory
 from bench.training.checkpoints import Checkpoints
 from bench.training.engine import Average, FabricEngine
@@ -32,7 +32,8 @@ FINAL = "model.safetensors"
 
 
 def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
-    """Fabric on this process, or on all that torchrun started, launched.
+    """Fabric on this process, or on all that torchrun started, launched. Processes wait for each other as long as in an
+    evaluation, for the first prepares data and flow alone.
 
     Args:
         precision: a key of PRECISIONS.
@@ -42,6 +43,7 @@ def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
         TrainingError: fp16 on a CPU.
     """
     from lightning.fabric import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
 
     accelerator = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "fp16" and accelerator == "cpu":
@@ -54,7 +56,7 @@ def make_fabric(precision: str = "fp32", device: str | None = None) -> Fabric:
         accelerator=accelerator,
         devices=local,
         num_nodes=nodes,
-        strategy="ddp" if many else "auto",
+        strategy=DDPStrategy(timeout=BARRIER_TIMEOUT) if many else "auto",
         precision=chosen,
     )
     fabric.launch()
@@ -92,6 +94,7 @@ def train(
         KeyboardInterrupt: it was interrupted; a checkpoint was written first.
     """
     training = plan.build()
+    _check_clipping(plan, training)
     fabric = fabric or make_fabric(plan.loop.precision)
     if fabric.device.type == "cpu":
         keep_memory()
@@ -150,6 +153,16 @@ def _check_shares(plan: Plan, world: World) -> None:
         raise TrainingError(
             f"loop.batch_size {plan.loop.batch_size} cannot be cut into equal parts for {world.size} processes with "
             f"{plan.loop.accumulate} parts each; take a multiple of {world.size * plan.loop.accumulate}"
+        )
+
+
+def _check_clipping(plan: Plan, training: Training) -> None:
+    """Fabric clips no gradients that a fused optimiser unscales by itself."""
+    fused = any(getattr(one, "_step_supports_amp_scaling", False) for one in training.optimizers.values())
+    if plan.loop.precision == "fp16" and plan.model.get("max_norm") is not None and fused:
+        raise TrainingError(
+            f"loop.precision=fp16 does not go with model.max_norm={plan.model['max_norm']} in {plan.method}; take "
+            "bf16 or fp32, or model.max_norm=none"
         )
 
 

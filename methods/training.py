@@ -31,7 +31,6 @@ class TrainingBatch:
         context: C.
         clip_ids: the B clip ids.
         seed: what randomness is derived from; another one in each epoch.
-        frame_rate: frames per second.
         poke: pokes `[B, 2]`, when the training asks for them.
         flow: float32 `[B, 2, H, W]`: (dx, dy) in px from x0 to xT, when there are pokes.
         tracks: float32 `[B, k, T + 1, 2]`: (x, y) in px of k points in x0..xT, when the training asks for them.
@@ -44,7 +43,6 @@ class TrainingBatch:
     context: int
     clip_ids: tuple[str, ...]
     seed: int
-    frame_rate: float = 10.0
     poke: Poke | None = None
     flow: Tensor | None = None
     tracks: Tensor | None = None

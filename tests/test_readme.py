@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
 LISTINGS = [text for page in PAGES for text in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
+def tables():
+    return [text for page in PAGES for text in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)]
 
 
 def listing(first_words):
@@ -57,6 +62,36 @@ def test_the_tutorial_method_fades_as_it_says(tmp_path):
     pred = method.predict(Conditioning(torch.ones(2, 1, 3, 8, 8), ("a", "b"), 5), 1, 0)
     assert pred.shape == (2, 1, 5, 3, 8, 8)
     assert pred[0, 0, :, 0, 0, 0].tolist() == pytest.approx([0.875, 0.75, 0.625, 0.5, 0.5])
+
+
+def test_the_tutorial_training_trains_and_its_weights_are_evaluated(tmp_path, monkeypatch):
+    from conftest import DriftingDiscs
+
+    from bench.check import run_check
+    from bench.train import make_fabric, train
+    from bench.training.feed import TrainingData
+    from bench.training.plan import make_plan
+    from methods.registry import METHODS
+    from methods.training import TRAININGS
+
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/drift.py").write_text(listing("class DriftTraining"))
+    monkeypatch.syspath_prepend(tmp_path)
+    [declared] = [tomllib.loads(text) for text in tables() if "DriftTraining" in text]
+    points = declared["project"]["entry-points"]
+    assert points.keys() == {registry.entry_point_group for registry in (METHODS, TRAININGS)}
+    for registry in (METHODS, TRAININGS):
+        monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
+        [(name, reference)] = points[registry.entry_point_group].items()
+        monkeypatch.setitem(registry._references, name, reference)
+    pairs = ["data.size=32", "loop.steps=6", "loop.validate_every=3", "loop.accumulate=2"]
+    plan = make_plan("drift", pairs=[*pairs, "loop.validation_metrics=['psnr']", "loop.best=psnr"])
+    assert plan.recipe == "small"
+    data = TrainingData(DriftingDiscs(16, length=11), DriftingDiscs(4, length=11, name="held out"))
+    done = train(plan, tmp_path / "out", data=data, fabric=make_fabric("fp32", "cpu"))
+    assert done.values["psnr"] > 5
+    spec, said = f"drift:checkpoint={done.model}", []
+    assert run_check(spec, said.append, device=torch.device("cpu"), size=32), said
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,16 @@ class PreparedDataSet:
                 raise DataError(f"{path} cannot be read ({error}); make it readable, or {again}") from error
         return self._maps[name]
 
+    @property
+    def within(self) -> bool:
+        """Whether the test split is the later part of the same videos."""
+        return any(self._videos[name].part == "within" for name in self._strides)
+
+    def place(self, clip_id: str) -> tuple[str, range]:
+        """The video of a clip, and the indices of its prepared frames from the first to the last."""
+        name, start = self._where[clip_id]
+        return name, range(start, start + span(self.settings.length, self._strides[name]))
+
     def describe(self) -> str:
         """One line."""
         videos = {name for name, _ in self._where.values()}

@@ -11,8 +11,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self._plan = folder, plan
+        self._damaged: set[Path] = set()
 
     def all(self) -> list[Path]:
         """The numbered checkpoints, oldest first."""
@@ -81,7 +83,7 @@ class Checkpoints:
         keep: int,
         best: bool = False,
     ) -> Path:
-        """Writes a checkpoint and removes those that the policy no longer keeps.
+        """Writes a checkpoint and removes those that the policy no longer keeps, to which damaged ones do not count.
 
         Args:
             best: it is the best one so far, of which a copy is kept.
@@ -103,8 +105,8 @@ class Checkpoints:
         with writing(f"the checkpoints in {self.folder}", f"{target} is whole"):
             if best:
                 self._keep_best(target)
-            for old in self.all()[:-keep]:
-                shutil.rmtree(old)
+            self._damaged.discard(target)
+            self._remove_before([path for path in self.all() if path not in self._damaged][-keep:][0])
         return target
 
     def tidy(self) -> None:
@@ -120,10 +122,11 @@ class Checkpoints:
                 old.rename(best)
             for left in self.folder.glob(".*"):
                 shutil.rmtree(left)
-            newest, kept = self.newest(), self.all()
-            if newest is not None:
-                for passed in kept[: max(kept.index(newest) + 1 - self._plan.loop.keep, 0)]:
-                    shutil.rmtree(passed)
+            whole = list(islice(self._whole(), self._plan.loop.keep))
+            if whole:
+                newest, oldest = whole[0], whole[-1]
+                if len(whole) == self._plan.loop.keep:
+                    self._remove_before(oldest)
                 state = _state(newest)
                 if state.get("is_best") and (_fault(best) or _state(best)["iteration"] < state["iteration"]):
                     self._keep_best(newest)
@@ -140,12 +143,22 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint; damaged ones are passed over with a notice."""
+        return next(self._whole(), None)
+
+    def _whole(self) -> Iterator[Path]:
+        """The whole checkpoints, newest first; damaged ones are passed over with a notice."""
         for path in reversed(self.all()):
             fault = _fault(path)
             if not fault:
-                return path
+                yield path
+                continue
+            self._damaged.add(path)
             log.warning("the checkpoint %s is damaged (%s); going back to the one before", path, fault)
-        return None
+
+    def _remove_before(self, oldest: Path) -> None:
+        for path in self.all():
+            if path < oldest:
+                shutil.rmtree(path)
 
     def restore(self, path: Path, training: Training, average: Average | None) -> Progress:
         """Puts `training` into the state of a checkpoint.

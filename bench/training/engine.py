@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(TrainingError):
-    """A loss became NaN or infinite."""
+    """A loss, a gradient or a weight became NaN or infinite."""
 
 
 class FabricEngine:
@@ -45,6 +45,7 @@ class FabricEngine:
             for name, optimizer in optimizers.items()
         }
         self._finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+        self._scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
 
     def minimise(self, name: str, losses: Iterable[Tensor], max_norm: float | None = None) -> None:
         """See `methods.training.Engine.minimise`."""
@@ -53,24 +54,42 @@ class FabricEngine:
         for loss in losses:
             self._finite &= loss.detach().isfinite().all()
             if loss.device.type == "cpu":
-                self.check_finite(name)
+                self.check_finite(f"the loss of {name!r}")
             self._fabric.backward(loss / self._accumulate, inputs=parameters)
         if self._fabric.world_size > 1:
             self._average(parameters)
         if max_norm is not None:
-            self._fabric.clip_gradients(nn.Module(), optimizer, max_norm=max_norm)
+            norm = self._fabric.clip_gradients(nn.Module(), optimizer, max_norm=max_norm, error_if_nonfinite=False)
+            assert norm is not None
+            if not self._scaled:  # else such a step is left out, as ever in fp16
+                self._finite &= norm.isfinite()
+                if norm.device.type == "cpu":
+                    self.check_finite(f"the gradient of {name!r}")
         optimizer.step()
         torch.clear_autocast_cache()  # it holds half-precision copies of the weights from before this step
 
-    def check_finite(self, where: str = "") -> None:
-        """Waits for the device, and raises unless every loss so far was finite.
+    def check_finite(self, what: str = "a loss or gradient") -> None:
+        """Waits for the device, and raises unless every loss so far, and every norm of gradients, was finite.
+
+        Args:
+            what: is named in the message.
 
         Raises:
             NotFiniteError: it was not.
         """
         if not bool(self._finite):
-            which = f" of {where!r}" if where else ""
-            raise NotFiniteError(f"the loss{which} is not finite at or before iteration {self.iteration}")
+            raise NotFiniteError(f"{what} is not finite at or before iteration {self.iteration}")
+
+    def check_weights(self, tensors: Iterable[Tensor]) -> None:
+        """Waits for the device, and raises unless all numbers are finite: an infinite gradient of a finite loss moves
+        weights to NaN, and a training that goes on from these never recovers.
+
+        Raises:
+            NotFiniteError: they are not.
+        """
+        finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+        if not bool(torch.stack(finite).all()):
+            raise NotFiniteError(f"a weight is not finite at or before iteration {self.iteration}, with finite losses")
 
     def _average(self, parameters: list[nn.Parameter]) -> None:
         """The mean gradient over processes; where a process has none, it counts as zero."""
@@ -89,7 +108,8 @@ class FabricEngine:
 
 
 class Average:
-    """A moving average of a network's parameters: a = decay a + (1 - decay) p after every step; buffers are copied.
+    """A moving average of a network's state: a = decay a + (1 - decay) p after every step, for its parameters and its
+    floating-point buffers; what else there is, such as counts, is copied.
 
     Args:
         module: the network that is trained.

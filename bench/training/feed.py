@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import torch
 
@@ -10,6 +12,7 @@ from bench.data.augment import Augmentation, augment, training_batch
 from bench.data.batch import ClipBatch, sent
 from bench.data.interface import ClipRef, DataSet, Progress
 from bench.data.loader import ClipLoader
+from bench.data.prepared_set import PreparedDataSet
 from bench.data.registry import open_dataset, splits_of
 from bench.data.subset import Subset
 from bench.distributed import World
@@ -26,7 +29,8 @@ class TrainingData:
     """The clips to learn from and those held out.
 
     Attributes:
-        training, validation: disjoint, no source in both; validation is None when the plan holds nothing out.
+        training, validation: no source in both, or, where the test split is the later part of the same videos, no
+            frame; validation is None when the plan holds nothing out.
     """
 
     training: DataSet
@@ -37,7 +41,11 @@ def open_training_data(plan: DataPlan, progress: Progress | None = None) -> Trai
     """Opens the training split of a plan's data set and holds the validation clips out of it.
 
     Sources are held out in an order drawn from their names, until there are enough clips; when that takes more clips
-    than asked for, the last source gives only a part, and the rest of it is left out of both.
+    than asked for, they are evenly spaced over all clips of these sources, and the others are left out of both.
+
+    Where the test split is the later part of the same videos (Poking-Plants), a source held out would be one that is
+    tested. There the last clips of each video are held out, from its end backwards and without overlap, a clip of each
+    video in turn, and clips that share a frame with one of them, or come after it, are left out of both.
 
     Raises:
         DataError, RegistryError: the data cannot be opened.
@@ -57,22 +65,53 @@ def open_training_data(plan: DataPlan, progress: Progress | None = None) -> Trai
     if plan.validation_clips == 0:
         return TrainingData(whole, None)
     refs = list(whole.clips())
-    sources = sorted({ref.source for ref in refs}, key=_lot)
+    if isinstance(whole, PreparedDataSet) and whole.within:
+        held, kept = _ends_of_videos(whole, plan.validation_clips)
+    else:
+        held, kept = _whole_sources(refs, plan.validation_clips)
+    if not kept:
+        sources = len({ref.source for ref in refs})
+        raise TrainingError(
+            f"{plan.dataset} has {len(refs)} clips of {sources} sources; holding {plan.validation_clips} out "
+            "leaves nothing to learn from: take a smaller data.validation_clips"
+        )
+    held = sorted(held, key=lambda ref: ref.clip_id)
+    return TrainingData(Subset(whole, kept, "training"), Subset(whole, held, "validation"))
+
+
+def _whole_sources(refs: Sequence[ClipRef], count: int) -> tuple[list[ClipRef], list[ClipRef]]:
+    """`count` clips of as few sources as have them, and the clips of the other sources."""
     held: list[ClipRef] = []
     out: set[str] = set()
-    for source in sources:
-        if len(held) >= plan.validation_clips:
+    for source in sorted({ref.source for ref in refs}, key=_lot):
+        if len(held) >= count:
             break
         held += [ref for ref in refs if ref.source == source]
         out.add(source)
-    kept = [ref for ref in refs if ref.source not in out]
-    if not kept:
-        raise TrainingError(
-            f"{plan.dataset} has {len(refs)} clips of {len(sources)} sources; holding {plan.validation_clips} out "
-            "leaves nothing to learn from: take a smaller data.validation_clips"
-        )
-    held = sorted(held[: plan.validation_clips], key=lambda ref: ref.clip_id)
-    return TrainingData(Subset(whole, kept, "training"), Subset(whole, held, "validation"))
+    count = min(count, len(held))
+    spread = [held[(2 * number + 1) * len(held) // (2 * count)] for number in range(count)]
+    return spread, [ref for ref in refs if ref.source not in out]
+
+
+def _ends_of_videos(dataset: PreparedDataSet, count: int) -> tuple[list[ClipRef], list[ClipRef]]:
+    """`count` clips from the ends of the videos, and the clips before these."""
+    refs = dataset.clips()
+    places = {ref.clip_id: dataset.place(ref.clip_id) for ref in refs}
+    ends: dict[str, list[ClipRef]] = {}
+    for ref in sorted(refs, key=lambda ref: -places[ref.clip_id][1].start):
+        video, frames = places[ref.clip_id]
+        last = ends.setdefault(video, [])
+        if not last or frames.stop <= places[last[-1].clip_id][1].start:
+            last.append(ref)
+    turns = zip_longest(*(ends[video] for video in sorted(ends, key=_lot)))
+    held = [ref for turn in turns for ref in turn if ref is not None][:count]
+    begins = {places[ref.clip_id][0]: places[ref.clip_id][1].start for ref in held}  # of each video its earliest
+
+    def is_before(ref: ClipRef) -> bool:
+        video, frames = places[ref.clip_id]
+        return video not in begins or frames.stop <= begins[video]
+
+    return held, [ref for ref in refs if is_before(ref)]
 
 
 class Feed:
@@ -142,7 +181,6 @@ class Feed:
             context=plan.context,
             clip_ids=made.clip_ids,
             seed=seed,
-            frame_rate=plan.frame_rate or 10.0,
             poke=made.poke if self._pokes else None,
             flow=made.flow,
             tracks=made.tracks,

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ class Loop:
                     stop = self._agreed(done, interrupted())
                     validate = bool(self.loop.validate_every) and self._due(done, self.loop.validate_every)
                     if validate or stop or self._due(done, self.loop.checkpoint_every):
-                        self.engine.check_finite()
+                        self._check_finite()
                         best = self._validate(done) if validate else False
                         self._write(best)
                     if stop:
@@ -130,9 +131,11 @@ class Loop:
                 "Lower the learning rate or use precision fp32, with another --out, or look at the data."
             ) from error
         except DataError as error:
-            # Clips are read between steps: the state is that after the last step, and is kept.
+            # Clips are read between steps: the state is that after the last step, and is kept if it is any good.
             if self.between and self.world.first and self.progress.iteration > self.written:
-                self._write(False, alone=True)
+                with suppress(NotFiniteError):
+                    self._check_finite()
+                    self._write(False, alone=True)
             raise DataError(f"{error} {self._left()}") from error
         finally:
             if self.journal is not None:
@@ -208,6 +211,12 @@ class Loop:
             self.progress = Progress(progress.iteration, progress.seconds, progress.loader, value, progress.scaler)
             return True
         return False
+
+    def _check_finite(self) -> None:
+        """Raises a NotFiniteError unless all losses so far, and all parameters and their average, are finite."""
+        self.engine.check_finite()
+        weights: list[Tensor] = [p for network in self.training.networks.values() for p in network.parameters()]
+        self.engine.check_weights(weights + ([] if self.average is None else list(self.average.tensors.values())))
 
     def _write(self, best: bool, alone: bool = False) -> None:
         """Writes a checkpoint.

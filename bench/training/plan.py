@@ -45,7 +45,8 @@ class DataPlan(BaseModel):
         poke: how pokes are drawn, for methods that take them.
         tracks: how sparse trajectories are chosen, for methods that take them.
         augmentation: None: none.
-        validation_clips: clips held out of the training split, whole sources at a time, for validation.
+        validation_clips: clips held out of the training split for validation, whole sources at a time, or the ends of
+            videos whose later part is tested; see `bench.training.feed.open_training_data`. 0: none.
         seed: of the choice of clips.
     """
 
@@ -85,7 +86,9 @@ class LoopPlan(BaseModel):
         ema: decay of the moving average of the predictor's weights, which is then what is saved and validated.
         graphs: on a GPU, steps are recorded as CUDA graphs and replayed, for trainings that are made for it: much
             faster where many small kernels follow each other. One process, one part a batch, not fp16.
-        validate_every, checkpoint_every, log_every: in iterations; 0: only at the end.
+        validate_every: iterations from one validation to the next, the last one at the end; 0: there is none.
+        checkpoint_every: iterations from one checkpoint to the next, the last one at the end; 0: only that one.
+        log_every: iterations from one line of the log to the next; at least 1.
         validation_metrics: metrics of the validation.
         best: the validation metric whose best checkpoint is kept besides the newest ones.
         keep: newest checkpoints kept.
@@ -158,6 +161,20 @@ class Plan(BaseModel):
     loop: LoopPlan
     start: Start | None = None
 
+    @model_validator(mode="after")
+    def _validation_has_clips(self) -> Self:
+        clips = self.data.validation_clips
+        if not (clips and self.loop.validate_every):
+            return self
+        for name in self.loop.validation_metrics:
+            least = METRICS.get(name).card.min_clips
+            if clips < least:
+                raise ValueError(
+                    f"data.validation_clips: {name} needs at least {least}, found {clips}; take more, or leave {name} "
+                    "out of loop.validation_metrics"
+                )
+        return self
+
     def config(self) -> Any:
         """The method's configuration, typed."""
         return TRAININGS.get(self.method).Config(**self.model)
@@ -166,10 +183,15 @@ class Plan(BaseModel):
         """The training, with fresh weights.
 
         Raises:
-            MethodError: the configuration does not fit the clips.
+            MethodError: the configuration does not fit the clips, or no network is the predictor.
         """
         training: Any = TRAININGS.get(self.method)
         built: Training = training(self.config(), seed=self.loop.seed)
+        if PREDICTOR not in built.networks:
+            raise MethodError(
+                f"{self.method}: expected a network called {PREDICTOR!r}, which is what a prediction needs, found "
+                f"{', '.join(built.networks) or 'none'}; name it so in `networks`"
+            )
         built.check(self.data.size, self.data.context, self.data.horizon)
         return built
 
@@ -226,7 +248,7 @@ def make_plan(
 
     Args:
         method: name of a trainable method.
-        recipe: one of its recipes; None: "small" where there is one, else the first.
+        recipe: one of its recipes; None: the first whose name begins with "small", else the first.
         pairs: "SECTION.FIELD=VALUE" with section model, data or loop; values are read as TOML, bare words as text.
         data: data set or folder in place of the recipe's.
         start: weights file that the predictor begins from.
@@ -238,7 +260,8 @@ def make_plan(
         TrainingError: no such recipe or field, or a value out of range.
     """
     training = TRAININGS.get(method)
-    name = recipe or ("small" if "small" in training.recipes else next(iter(training.recipes)))
+    names = list(training.recipes)
+    name = recipe or next((name for name in names if name.startswith("small")), names[0])
     if name not in training.recipes:
         near = difflib.get_close_matches(name, training.recipes, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -131,7 +131,8 @@ def draw_pairs(batch: TrainingBatch, config: HaoConfig) -> Pairs:
 class HaoTraining:
     """Training of the network on pairs of frames; see `methods.training.Training`.
 
-    Adam with a constant rate, no clipping. Batch norm sees the clips of one process and part at a time.
+    Adam with a constant rate, no clipping. Batch norm sees the clips of all processes together, a part at a time; in
+    the authors' programs, half of a batch of 32 on each of two devices.
     """
 
     name: ClassVar[str] = "hao"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from methods.perceptual import Form
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
 BOTTLENECK_CELLS = 3
 """Entries of the initial hidden stack of the ablation with its RNN at the bottleneck."""
 
@@ -167,7 +168,7 @@ class PokingConfig(NetworkConfig):
     patch_penalty: float = Field(1e-4, ge=0)
     temporal_penalty: float = Field(0.1, ge=0)
     learning_rate: float = Field(1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     rate_milestones: tuple[int, ...] = (10, 25, 50)
     rate_factor: float = Field(0.3, gt=0, le=1)
     rate_cooldown: float = Field(0.0, ge=0, le=1)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from methods.convolution import while_training
 from methods.perceptual import Perceptual, distance
@@ -14,6 +13,7 @@ from methods.poking.config import PokingConfig
 from methods.poking.decoders import WarpDecoder, strongest_poke
 from methods.poking.losses import motion_error, norm_trajectory, poke_error, squared_trajectory
 from methods.poking.network import PokingNetwork
+from methods.recompute import light
 from methods.training import TrainingBatch
 from metrics.errors import MethodError
 
@@ -73,10 +73,7 @@ class Supervision:
             return self.network.film(states, x0, poke, rows)
         chosen = torch.arange(len(states[0]), device=x0.device) if rows is None else rows
         pieces = zip(chosen.split(len(part)), *(state.split(len(part)) for state in states), strict=True)
-        shown = [
-            checkpoint(self.network.film, list(some), x0, poke, which, use_reentrant=False) for which, *some in pieces
-        ]
-        return torch.cat(shown)
+        return torch.cat([light(self.network.film, some, x0, poke, which, recompute=True) for which, *some in pieces])
 
     def video_loss(self, part: TrainingBatch, states: list[Tensor], frames: Tensor | None, record: Record) -> Tensor:
         """The weighted sum of L_rec and L_traj.
@@ -129,7 +126,7 @@ class Supervision:
         if not self.config.recompute or piece is None:
             return part(images, truth)
         pairs = zip(images.split(piece), truth.split(piece), strict=True)
-        return torch.stack([checkpoint(part, *pair, use_reentrant=False) for pair in pairs]).mean()
+        return torch.stack([light(part, *pair, recompute=True) for pair in pairs]).mean()
 
     def _looked_at(self, part: TrainingBatch) -> Tensor | None:
         """Rows, time first, of the frames that L_rec looks at; None: all."""

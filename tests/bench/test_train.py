@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stand_ins
 import torch
 from conftest import DriftingDiscs
 from peers.tiny_training import TinyTraining
 from safetensors.torch import load_file
 
+from bench.data.interface import ClipRef, DataSet
 from bench.data.loader import epoch_seed
+from bench.data.registry import prepare_dataset
+from bench.distributed import BARRIER_TIMEOUT
 from bench.flow import DEFAULT
 from bench.tracks import TrackRule, tracks_of
-from bench.train import train
+from bench.train import make_fabric, train
 from bench.training.engine import Average
 from bench.training.feed import TrainingData, open_training_data
 from bench.training.journal import read_journal
@@ -93,11 +97,39 @@ def test_going_on_from_an_older_checkpoint_repeats_the_steps_after_it(tmp_path: 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = run(tmp_path / "run")
     shutil.copytree(whole, tmp_path / "kept")
-    with (whole / "state.safetensors").open("r+b") as stream:
-        stream.seek(-3, os.SEEK_END)
-        stream.write(b"\xff")
+    damage(whole)
     assert_same(run(tmp_path / "run"), tmp_path / "kept")
     assert "step-00000012 is damaged (state.safetensors has another sha256" in caplog.text
+
+
+def damage(checkpoint: Path) -> None:
+    with (checkpoint / "state.safetensors").open("r+b") as stream:
+        stream.seek(-3, os.SEEK_END)
+        stream.write(b"\xff")
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(tmp_path: Path) -> None:
+    whole, cut = run(tmp_path / "whole"), tmp_path / "cut"
+    pairs = ("loop.keep=1", "loop.checkpoint_every=10")
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, *pairs, report=interrupt_at(10, signal.SIGINT))
+    damage(cut / "checkpoints/step-00000010")
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, *pairs, report=interrupt_at(7, signal.SIGINT))
+    assert sorted(p.name for p in (cut / "checkpoints").iterdir()) == ["step-00000007", "step-00000010"]
+    again = run(cut, *pairs)
+    assert [p.name for p in (cut / "checkpoints").iterdir()] == ["step-00000012"]
+    assert_same(whole, again)
+
+
+def test_a_damaged_checkpoint_between_good_ones_does_not_count(tmp_path: Path) -> None:
+    pairs = ("loop.keep=3", "loop.checkpoint_every=4")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *pairs, report=interrupt_at(9, signal.SIGINT))
+    damage(tmp_path / "checkpoints/step-00000008")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *pairs, report=interrupt_at(10, signal.SIGINT))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [f"step-{n:08d}" for n in (4, 8, 9, 10)]
 
 
 def test_parts_add_up_to_the_whole_batch(tmp_path: Path) -> None:
@@ -162,6 +194,37 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(tmp_
     assert all(value.isfinite().all() for value in state(tmp_path / "checkpoints/step-00000005").values())
 
 
+@pytest.mark.parametrize(
+    ("step", "pairs", "message"),
+    [
+        (9, (), "a weight is not finite at or before iteration 9, with finite losses"),
+        (9, ("loop.ema=0.9",), "a weight is not finite"),
+        (11, (), "a weight is not finite"),
+        (9, ("model.max_norm=1.0",), "the gradient of 'predictor' is not finite at or before iteration 9"),
+    ],
+)
+def test_weights_that_are_not_finite_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, pairs: tuple[str, ...], message: str
+) -> None:
+    class Steep(TinyTraining):
+        """At one step the loss is finite and its gradient is not; the step is one of those after which one writes."""
+
+        def step(self, parts: Any, engine: Any) -> dict[str, torch.Tensor]:
+            found = super().step(parts, engine)
+            if engine.iteration == step:
+                weights = next(self.networks["predictor"].parameters())
+                engine.minimise("predictor", [(weights.sum() * 0).sqrt()], self.config.max_norm)
+            return found
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", Steep)
+    good = f"step-{step // 5 * 5:08d}"
+    with pytest.raises(TrainingError, match=rf"{message}.*{good}"):
+        run(tmp_path, *pairs)
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    assert kept[-1].name == good
+    assert all(value.isfinite().all() for path in kept for value in state(path).values())
+
+
 def test_validation_keeps_the_best_and_writes_pictures(tmp_path: Path) -> None:
     pairs = ("loop.validate_every=4", 'loop.validation_metrics=["psnr", "ssim"]', "loop.best=psnr", "loop.ema=0.5")
     done = train(plan(*pairs), tmp_path, data=data())
@@ -217,11 +280,39 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
             "best: expected one of lpips_alex, fvd, psnr, found 'ssim'|expected one of",
         ),
         (("data.poke.foreground=partz",), "foreground"),
+        (("data.validation_clips=1", "loop.validate_every=5"), "data.validation_clips: fvd needs at least 2, found 1"),
     ],
 )
 def test_a_plan_that_is_not_valid(pairs: tuple[str, ...], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         plan(*pairs)
+
+
+@pytest.mark.parametrize("method", sorted(TRAININGS))
+def test_a_small_recipe_is_the_default(method: str) -> None:
+    made = make_plan(method)
+    assert made.recipe == {"hao": "small-128"}.get(method, "small")
+    assert made == make_plan(method, made.recipe)
+
+
+@pytest.mark.parametrize(
+    ("method", "pair", "field"),
+    [
+        ("poking", "model.betas=[1.5, 2]", "betas"),
+        ("poking", "model.betas=[0.9, 1.0]", "betas"),
+        ("savp", "model.beta1=1.5", "beta1"),
+        ("savp", "model.beta2=-0.1", "beta2"),
+    ],
+)
+def test_decays_that_adam_does_not_take_are_refused(method: str, pair: str, field: str) -> None:
+    with pytest.raises(TrainingError, match=rf"{field}.*(less than 1|greater than or equal to 0)"):
+        make_plan(method, pairs=[pair])
+
+
+def test_one_clip_is_enough_for_metrics_of_frames() -> None:
+    assert plan("data.validation_clips=1").data.validation_clips == 1  # there is no validation
+    pairs = ("loop.validate_every=5", 'loop.validation_metrics=["psnr"]', "loop.best=psnr")
+    assert plan("data.validation_clips=1", *pairs).loop.best == "psnr"
 
 
 def test_recipes_and_overrides() -> None:
@@ -237,6 +328,18 @@ def test_recipes_and_overrides() -> None:
 def test_a_configuration_that_does_not_fit_the_data_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="expected at most 64 px, found 128"):
         run(tmp_path / "out", "data.size=128")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_without_a_predictor_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nameless(TinyTraining):
+        def __init__(self, config: Any, seed: int) -> None:
+            super().__init__(config, seed)
+            self.networks = {"generator": self.networks["predictor"], "critic": self.networks["critic"]}
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", Nameless)
+    with pytest.raises(MethodError, match=r"tiny: expected a network called 'predictor'.*found generator, critic"):
+        run(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -286,6 +389,53 @@ def test_sources_are_held_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_training_data(DataPlan(dataset="discs", validation_clips=7)).validation.clips() == held
     with pytest.raises(TrainingError, match="leaves nothing to learn from"):
         open_training_data(DataPlan(dataset="discs", validation_clips=20))
+
+
+def test_held_clips_are_spread_over_their_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    import bench.training.feed as module
+
+    discs = DriftingDiscs(100)
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: discs)
+    discs._refs = [ClipRef(f"{video}@{start:06d}", video) for video in "abc" for start in range(1000)]
+    held = open_training_data(DataPlan(dataset="discs", validation_clips=4)).validation.clips()
+    [video] = {ref.source for ref in held}
+    assert [ref.clip_id for ref in held] == [f"{video}@{start:06d}" for start in (125, 375, 625, 875)]
+    # Where each source has one clip, they are as many sources, in the order of their lots.
+    discs._refs = [ClipRef(f"{number}@000000", f"{number}") for number in range(100)]
+    held = open_training_data(DataPlan(dataset="discs", validation_clips=4)).validation.clips()
+    assert [ref.source for ref in held] == sorted(sorted(map(str, range(100)), key=module._lot)[:4])
+
+
+@pytest.mark.parametrize("clips", [2, 3, 5])
+def test_of_videos_that_are_tested_the_ends_are_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clips: int
+) -> None:
+    monkeypatch.setenv("POKEBENCH_CACHE", str(tmp_path / "cache"))
+    prepare_dataset("poking-plants", stand_ins.plants(tmp_path / "raw"), size=32, workers=1, allow_partial=True)
+    plan = DataPlan(dataset="poking-plants", size=32, horizon=4, validation_clips=clips)
+    found = open_training_data(plan)
+    assert found.validation is not None
+
+    def frames(data: DataSet) -> dict[str, set[int]]:
+        seen: dict[str, set[int]] = {}
+        for ref in data.clips():
+            video, _, start = ref.clip_id.partition("@")
+            seen.setdefault(video, set()).update(range(int(start), int(start) + 5))
+        return seen
+
+    held, kept = frames(found.validation), frames(found.training)
+    # 40, 50 and 60 frames: of 32, 40 and 48 for training the last is never used.
+    ends = {"VID_0_0": 31, "VID_0_1": 39, "VID_12_0": 47}
+    assert len(found.validation.clips()) == clips
+    assert len(held) == min(clips, 3)
+    assert sum(map(len, held.values())) == 5 * clips  # none overlap
+    for video, end in ends.items():
+        whole = set(range(end))
+        assert held.get(video, set()) | kept[video] == whole
+        assert not held.get(video, set()) & kept[video]
+        assert kept[video] == set(range(len(kept[video])))
+    with pytest.raises(TrainingError, match="leaves nothing to learn from"):
+        open_training_data(plan.model_copy(update={"validation_clips": 100}))
 
 
 def test_a_training_on_tracks_is_given_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +488,32 @@ def test_mixed_precision_trains_near_full_precision(tmp_path: Path) -> None:
 def test_half_precision_on_a_cpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loop\.precision=fp16 needs a GPU; use bf16 or fp32"):
         run(tmp_path, "loop.precision=fp16")
+
+
+def test_half_precision_with_clipped_gradients_is_refused(tmp_path: Path) -> None:
+    pairs = ("loop.precision=fp16", "model.filters=4")
+    with pytest.raises(TrainingError, match=r"fp16 does not go with model\.max_norm=30000000\.0 in srvp; take bf16"):
+        train(make_plan("srvp", "small", pairs), tmp_path / "out")
+    with pytest.raises(TrainingError, match="fp16 needs a GPU"):
+        train(make_plan("srvp", "small", [*pairs, "model.max_norm=none"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_processes_wait_for_the_first_as_long_as_in_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Recorded:
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        def launch(self) -> None:
+            pass
+
+    monkeypatch.setattr("lightning.fabric.Fabric", Recorded)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    make_fabric("fp32", "cpu")
+    assert made[0]["strategy"]._timeout == BARRIER_TIMEOUT
 
 
 def test_clips_shorter_than_the_horizon_are_refused(tmp_path: Path, moving_video: Any) -> None:

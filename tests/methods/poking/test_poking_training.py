@@ -219,7 +219,10 @@ def test_recipes(name: str) -> None:
     assert isinstance(recipe.model, PokingConfig)
     assert recipe.model.recipe == name
     assert recipe.summary
-    assert recipe.data == {"size": recipe.model.size, "context": 1, "horizon": recipe.model.horizon}
+    augmented = (
+        {} if name == "paper" or name.startswith("small") else {"augmentation": {"colour": 0.8, "geometry": 0.8}}
+    )
+    assert recipe.data == {"size": recipe.model.size, "context": 1, "horizon": recipe.model.horizon, **augmented}
     assert {"batch_size", "steps"} <= set(recipe.loop)
     assert PokingConfig(**recipe.model.model_dump(mode="json")) == recipe.model
     if name.startswith("small"):
