@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from bench import provenance
-from bench.data.registry import open_dataset
 from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores
 from bench.heatmap_figure import Row, draw
 from bench.heatmap_file import write_heatmaps
 from bench.heatmap_places import places_of
-from bench.pictures import image_file, named_clip, resized
+from bench.pictures import clip_and_x0, image_file, named_clip, resized
 from bench.prediction import told_apart
 from bench.store import slug
 from methods.image_io import read_image
@@ -164,8 +163,8 @@ def _place(text: str) -> tuple[float, float]:
 def _picture(image: str, size: int | None, places: list[tuple[float, float]]) -> Picture:
     if clip_of := named_clip(image):
         name, clip_id = clip_of
-        clip = open_dataset(name, size=size or 64, length=11).load(clip_id)
-        return Picture(clip.frames[0].float() / 255, places or places_of(clip, PLACES), clip.clip_id, clip.parts)
+        clip, x0 = clip_and_x0(name, clip_id, size or 64)
+        return Picture(x0.float() / 255, places or places_of(clip, PLACES), clip.clip_id, clip.parts)
     path = image_file(image)
     if not places:
         raise DataError(f"{path}: nothing says which places to poke; give them with --at x,y")

@@ -7,14 +7,31 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.data.registry import DATASETS
+from bench.data.registry import DATASETS, open_dataset
+from bench.protocol import Protocol
+from methods.interface import Clip
 from metrics.errors import DataError
+
+CONTEXT, HORIZON = (Protocol.model_fields[name].default for name in ("context", "horizon"))
+"""Frames up to x0 and after it of the clips that tables are made of, and whose ids records and reports name."""
 
 
 def named_clip(image: str) -> tuple[str, str] | None:
     """Data set and clip id of "DATASET:CLIP"; None for anything else."""
     name, _, clip_id = image.partition(":")
     return (name, clip_id) if clip_id and name in DATASETS else None
+
+
+def clip_and_x0(name: str, clip_id: str, size: int) -> tuple[Clip, Tensor]:
+    """A clip of a data set under the id that records and reports give it, and its x0, uint8 `[3, size, size]`.
+
+    Other videos of the set that cannot be read are passed over.
+
+    Raises:
+        DataError: the data set cannot be opened, or has no such clip.
+    """
+    clip = open_dataset(name, size=size, length=CONTEXT + HORIZON, skip_unreadable=True).load(clip_id)
+    return clip, clip.frames[CONTEXT - 1]
 
 
 def image_file(image: str) -> Path:
