@@ -319,12 +319,13 @@ def heatmap(
         str | None, typer.Argument(help="A square PNG or JPEG file, or DATASET:CLIP; default: four simulated scenes.")
     ] = None,
     at: Annotated[
-        list[str] | None, typer.Option(help="A place to poke, as x,y in px; several: several maps. Default: chosen.")
+        list[str] | None,
+        typer.Option(help="A place to poke, x,y in px of the file as given; several: several maps. Default: chosen."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The figure, without its ending.")] = Path("out/heatmap"),
     form: Annotated[list[str] | None, typer.Option(help="paper, wrapped, complex; default: all.")] = None,
     beside: Annotated[list[str] | None, typer.Option(help="Further methods, such as oracle, one row each.")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Resize the image file to this side, px.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the picture, px; default: the methods'.")] = None,
     pokes: Annotated[int, typer.Option(min=2, help="Pokes at each place.")] = 100,
     lengths: Annotated[str, typer.Option(help="random, or fixed.")] = "random",
     longest: Annotated[float | None, typer.Option(help="Longest poke, px; default: a fifth of the side.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from bench.data.registry import DATASETS, open_dataset
 from bench.protocol import Protocol
-from methods.interface import Clip
-from metrics.errors import DataError
+from methods.conformance.outcome import named
+from methods.interface import Clip, MethodCard
+from metrics.errors import DataError, MethodError
 
 CONTEXT, HORIZON = (Protocol.model_fields[name].default for name in ("context", "horizon"))
 """Frames up to x0 and after it of the clips that tables are made of, and whose ids records and reports name."""
@@ -20,6 +22,31 @@ def named_clip(image: str) -> tuple[str, str] | None:
     """Data set and clip id of "DATASET:CLIP"; None for anything else."""
     name, _, clip_id = image.partition(":")
     return (name, clip_id) if clip_id and name in DATASETS else None
+
+
+def common_size(cards: Sequence[MethodCard], size: int | None, usual: int, asker: str) -> int:
+    """Side in px at which all methods can be shown a picture.
+
+    Args:
+        size: as the user asks for; None: `usual` if all can predict it, else the smallest that they can.
+        asker: what needs it, for the message.
+
+    Raises:
+        MethodError: the methods have no size in common, or not this one.
+    """
+    limits = [card.sizes for card in cards if card.sizes is not None]
+    common = frozenset.intersection(*limits) if limits else frozenset({size or usual})
+    if size is None and common:
+        return usual if usual in common else min(common)
+    if size is not None and size in common:
+        return size
+    wanted = "one size in common" if size is None else f"methods that predict frames of {size} px"
+    found = "; ".join(f"{card.name} predicts {_sizes(card.sizes)}" for card in cards)
+    raise MethodError(f"{asker} needs {wanted}: {found}. Give fewer methods, or another size.")
+
+
+def _sizes(sizes: frozenset[int] | None) -> str:
+    return "any size" if sizes is None else f"{named(sizes)} px"
 
 
 def clip_and_x0(name: str, clip_id: str, size: int) -> tuple[Clip, Tensor]:

@@ -39,7 +39,7 @@ def test_a_clip_of_a_table_is_found_and_its_x0_is_that_of_the_table(
     for ref in table.clips():
         frames = table.load(ref.clip_id).frames
         [scene] = named_scenes([f"humans-real-mini:{ref.clip_id}"], 32)
-        heatmap = _picture(f"humans-real-mini:{ref.clip_id}", 32, [(1.0, 2.0)])
+        heatmap = _picture(f"humans-real-mini:{ref.clip_id}", [], 32, [(1.0, 2.0)])
         assert torch.equal(scene.x0, frames[1])
         assert torch.equal(heatmap.x0, frames[1].float() / 255)
         assert not torch.equal(frames[0], frames[1])
@@ -53,7 +53,7 @@ def test_x0_of_a_simulated_clip_is_that_to_which_its_poke_refers() -> None:
     assert clip.poke is not None
     assert alone.poke is not None
     assert torch.equal(clip.poke.location, alone.poke.location)
-    assert torch.equal(_picture(f"sim-pokes:{name}", None, []).x0, x0.float() / 255)
+    assert torch.equal(_picture(f"sim-pokes:{name}", [], None, []).x0, x0.float() / 255)
 
 
 def test_suites_of_videos_cut_their_clips_as_named_clips_are_cut() -> None:
