@@ -121,9 +121,11 @@ def tables(
     validation: ValidationOption = False,
 ) -> None:
     """Print the table of a suite from its records, and write it as markdown, LaTeX and CSV."""
+    from bench.output import check_writable
     from bench.suite import suite_table, write_table
 
     chosen, opened = _suite(suite, data, method, set_, skip_unreadable, validation=validation)
+    check_writable(out / f"{chosen.name}.md")
     table = suite_table(chosen, opened, store)
     write_table(table, out, chosen.name)
     typer.echo(table.markdown())
@@ -372,7 +374,9 @@ def heatmap_scores(
     from bench.distributed import choose_device
     from bench.heatmap import Settings
     from bench.heatmap_scores import Study, markdown, score_methods, summary, write_scores
+    from bench.output import check_writable
 
+    check_writable(out.with_name(f"{out.name}.md"))
     study, on = Study(data, size, clips, places, Settings(pokes=pokes)), choose_device(device)
     with clip_bar("heatmap-scores", True) as bar:
         scores = score_methods(method or [], study, on, bar)

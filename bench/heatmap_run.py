@@ -15,6 +15,7 @@ from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores
 from bench.heatmap_figure import Row, draw
 from bench.heatmap_file import write_heatmaps
 from bench.heatmap_places import places_of
+from bench.output import check_writable
 from bench.pictures import clip_and_x0, common_size, image_file, named_clip, resized
 from bench.prediction import told_apart
 from bench.store import slug
@@ -90,6 +91,7 @@ def run_heatmap(
     Raises:
         DataError: no such image, place, form or length.
         MethodError: a method cannot predict this image from pokes, or the methods have no size in common.
+        OutputError: a file cannot be written.
     """
     chosen = [cast(Form, form) for form in (forms or (FORMS if image else ("complex",)))]
     unknown = [form for form in chosen if form not in FORMS]
@@ -99,6 +101,7 @@ def run_heatmap(
         )
     if places and image is None:
         raise DataError("heatmap: --at belongs to an image; give one, or leave --at out")
+    check_writable(out.with_name(f"{out.name}.png"))
     at = [_place(text) for text in places]
     settings = Settings(pokes=pokes, lengths=cast(Lengths, lengths), longest=longest, shared_scale=shared_scale)
     built = [cast(Method, build_method(spec)) for spec in methods]

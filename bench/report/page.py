@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import provenance
 from bench.origin import record_origin
+from bench.output import output_path
 from bench.published import CAUTION, SOURCE, TITLES, published_grid
 from bench.report.arrows import arrows
 from bench.report.collect import SuiteReport
@@ -22,7 +23,6 @@ from bench.report.origin import cell_origin
 from bench.seed_spread import NOTE, Spread
 from bench.tables import Row, Table, best_row
 from bench.text import marked
-from metrics.cache import atomic_path
 from metrics.errors import ReportError
 
 LIMIT_MB = 25.0
@@ -107,6 +107,7 @@ def write_report(path: Path, page: str, limit_mb: float = LIMIT_MB) -> int:
 
     Raises:
         ReportError: it is larger than `limit_mb`, in units of 10^6 bytes; nothing is written.
+        OutputError: the file cannot be written.
     """
     content = page.encode()
     if len(content) > limit_mb * 1e6:
@@ -114,8 +115,7 @@ def write_report(path: Path, page: str, limit_mb: float = LIMIT_MB) -> int:
             f"the report would have {megabytes(len(content))}, more than the limit of {limit_mb:g} MB. Choose clips by "
             "fewer metrics (--clips-by), give fewer suites or methods, or raise --limit-mb."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with output_path(path) as temporary:
         temporary.write_bytes(content)
     return len(content)
 

@@ -126,8 +126,8 @@ def test_bad_images_and_methods(tmp_path: Path, poking: str) -> None:
         run_heatmap([poking], "nowhere.png", ["1,1"], tmp_path / "map", **OPTIONS)
     with pytest.raises(DataError, match="expected a square image, found 80 x 64 px"):
         run_heatmap([poking], str(picture(tmp_path / "a.png", 80)), ["1,1"], tmp_path / "map", **OPTIONS)
-    with pytest.raises(MethodError, match="a heatmap needs methods that predict frames of 80 px: poking-small-plus pred"):
-        image = picture(tmp_path / "b.png", 80, 80)
-        run_heatmap([poking], str(image), ["1,1"], tmp_path / "map", **{**OPTIONS, "size": 80})
+    image, options = str(picture(tmp_path / "b.png", 80, 80)), {**OPTIONS, "size": 80}
+    with pytest.raises(MethodError, match="a heatmap needs methods that predict frames of 80 px: poking-small-plus "):
+        run_heatmap([poking], image, ["1,1"], tmp_path / "map", **options)
     with pytest.raises(MethodError, match="copy-last-frame takes no pokes"):
         run_heatmap(["copy-last-frame"], str(picture(tmp_path / "c.png")), ["1,1"], tmp_path / "map", **OPTIONS)
