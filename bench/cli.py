@@ -29,6 +29,8 @@ SuiteArgument = Annotated[str, typer.Argument(help="Name of a suite, or a .toml 
 DataOption = Annotated[str | None, typer.Option(help="A data set or folder of videos in place of the suite's.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder of result records.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Protocol field to replace: FIELD=VALUE.")]
+SkipOption = Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")]
+SkipAsEvaluateOption = Annotated[bool, typer.Option(help="As given to `bench evaluate`.")]
 ValidationOption = Annotated[
     bool, typer.Option("--validation", help="On the clips that trainings hold out, in place of the test clips.")
 ]
@@ -46,7 +48,7 @@ def evaluate(
     store: StoreOption = DEFAULT_STORE,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips predicted at once; results do not depend on it.")] = 8,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
-    skip_unreadable: Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")] = False,
+    skip_unreadable: SkipOption = False,
     fetch: Annotated[bool, typer.Option(help="Download the data set first when it is not there.")] = False,
     validation: ValidationOption = False,
 ) -> None:
@@ -82,6 +84,7 @@ def plan(
     batch_size: Annotated[int, typer.Option(min=1, help="As given to `bench evaluate`.")] = 8,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
     clips: Annotated[int | None, typer.Option(min=1, help="Number of clips, where the data are not there yet.")] = None,
+    skip_unreadable: SkipAsEvaluateOption = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure here, on a few generated clips.")] = False,
     store: Annotated[
         list[Path] | None, typer.Option(help="Folders of records whose seconds are used; default: results, out.")
@@ -100,6 +103,7 @@ def plan(
             pairs=set_ or [],
             stores=store or [Path("results/records"), DEFAULT_STORE],
             clips=clips,
+            skip_unreadable=skip_unreadable,
             processes=gpus,
             device=choose_device(device),
             batch_size=batch_size,
@@ -117,13 +121,15 @@ def tables(
     set_: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(help="Folder for the .md, .tex and .csv files.")] = Path("out/tables"),
-    skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+    skip_unreadable: SkipAsEvaluateOption = False,
     validation: ValidationOption = False,
 ) -> None:
     """Print the table of a suite from its records, and write it as markdown, LaTeX and CSV."""
+    from bench.output import check_writable
     from bench.suite import suite_table, write_table
 
     chosen, opened = _suite(suite, data, method, set_, skip_unreadable, validation=validation)
+    check_writable(out / f"{chosen.name}.md")
     table = suite_table(chosen, opened, store)
     write_table(table, out, chosen.name)
     typer.echo(table.markdown())
@@ -179,7 +185,7 @@ def report(
     clips_of: Annotated[str | None, typer.Option(help="Method by whose values clips are ranked; default: all.")] = None,
     heatmap: Annotated[list[Path] | None, typer.Option(help="A .png or .npz of `bench heatmap` to show.")] = None,
     limit_mb: Annotated[float, typer.Option(min=0.1, help="Largest size of the file, in 10^6 bytes.")] = 25.0,
-    skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+    skip_unreadable: SkipAsEvaluateOption = False,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda", to predict the clips shown.')] = None,
 ) -> None:
     """Write one HTML file from the records of suites: tables, videos, and where each number came from."""
@@ -319,12 +325,13 @@ def heatmap(
         str | None, typer.Argument(help="A square PNG or JPEG file, or DATASET:CLIP; default: four simulated scenes.")
     ] = None,
     at: Annotated[
-        list[str] | None, typer.Option(help="A place to poke, as x,y in px; several: several maps. Default: chosen.")
+        list[str] | None,
+        typer.Option(help="A place to poke, x,y in px of the file as given; several: several maps. Default: chosen."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The figure, without its ending.")] = Path("out/heatmap"),
     form: Annotated[list[str] | None, typer.Option(help="paper, wrapped, complex; default: all.")] = None,
     beside: Annotated[list[str] | None, typer.Option(help="Further methods, such as oracle, one row each.")] = None,
-    size: Annotated[int | None, typer.Option(min=16, help="Resize the image file to this side, px.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the picture, px; default: the methods'.")] = None,
     pokes: Annotated[int, typer.Option(min=2, help="Pokes at each place.")] = 100,
     lengths: Annotated[str, typer.Option(help="random, or fixed.")] = "random",
     longest: Annotated[float | None, typer.Option(help="Longest poke, px; default: a fifth of the side.")] = None,
@@ -371,7 +378,9 @@ def heatmap_scores(
     from bench.distributed import choose_device
     from bench.heatmap import Settings
     from bench.heatmap_scores import Study, markdown, score_methods, summary, write_scores
+    from bench.output import check_writable
 
+    check_writable(out.with_name(f"{out.name}.md"))
     study, on = Study(data, size, clips, places, Settings(pokes=pokes)), choose_device(device)
     with clip_bar("heatmap-scores", True) as bar:
         scores = score_methods(method or [], study, on, bar)
@@ -418,13 +427,14 @@ def figures(
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(help="Folder for the .png and .pdf files.")] = Path("out/figures"),
     clips: Annotated[int, typer.Option(min=2, help="Clips that are poked again for dose responses.")] = 16,
+    skip_unreadable: SkipAsEvaluateOption = False,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda".')] = None,
 ) -> None:
     """Draw the figures of a suite: from its records, and strips and dose responses, for which methods predict again."""
     from bench.distributed import choose_device
     from bench.figures.run import make_figures
 
-    chosen, opened = _suite(suite, data, method, set_, False)
+    chosen, opened = _suite(suite, data, method, set_, skip_unreadable)
     for line in make_figures(
         chosen,
         opened,
@@ -443,6 +453,7 @@ def check(
     method: Annotated[str, typer.Argument(help="A method, as NAME or FILE.py:CLASS, with :option=value,option=value.")],
     size: Annotated[int | None, typer.Option(min=1, help="Side of the frames, px; default: 64 where admitted.")] = None,
     data: Annotated[str | None, typer.Option(help="For methods that know certain clips: a data set or folder.")] = None,
+    skip_unreadable: SkipOption = False,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
 ) -> None:
     """Check that a method keeps to the contract, on small generated clips; exit 1 if an item failed."""
@@ -450,7 +461,15 @@ def check(
     from bench.distributed import choose_device
 
     with data_bar() as bar:
-        if not run_check(method, typer.echo, device=choose_device(device), size=size, data=data, progress=bar):
+        if not run_check(
+            method,
+            typer.echo,
+            device=choose_device(device),
+            size=size,
+            data=data,
+            skip_unreadable=skip_unreadable,
+            progress=bar,
+        ):
             raise typer.Exit(1)
 
 
@@ -550,6 +569,7 @@ def data_show(
     out: Annotated[Path | None, typer.Option(help="The PNG file; default: out/NAME.png.")] = None,
     size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
     clips: Annotated[int, typer.Option(min=1, help="Number of clips, spread over the data set.")] = 8,
+    skip_unreadable: SkipOption = False,
 ) -> None:
     """Draw a contact sheet: frames, poke, flow, parts."""
     from bench.data.registry import open_dataset
@@ -557,7 +577,7 @@ def data_show(
 
     path = out or Path("out") / f"{Path(name).name}.png"
     with data_bar() as bar:
-        dataset = open_dataset(name, size=size, max_clips=clips, progress=bar)
+        dataset = open_dataset(name, size=size, max_clips=clips, skip_unreadable=skip_unreadable, progress=bar)
     contact_sheet(dataset, clips, path)
     typer.echo(f"{dataset.describe()}: {path}")
 
@@ -600,7 +620,7 @@ def data_export(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     data: DataOption = None,
     set_: SetOption = None,
-    skip_unreadable: Annotated[bool, typer.Option(help="As given to `bench evaluate`.")] = False,
+    skip_unreadable: SkipAsEvaluateOption = False,
 ) -> None:
     """Write the context frames of a suite, one .npz a clip, for a predictor that runs outside."""
     from bench.data.export import export_context

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.heatmap import Heatmap
+from bench.output import output_path
 from metrics.array_files import read_npz
-from metrics.cache import atomic_path
 from metrics.errors import DataError
 from metrics.parsing import parse_json
 
@@ -27,14 +27,16 @@ def write_heatmaps(path: Path, image: Tensor, found: Sequence[Heatmap], facts: M
     Args:
         image: x0, float `[3, H, W]` in [0, 1].
         facts: of how they were made; JSON-able.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {"image": image.cpu().numpy(), "facts": np.array(json.dumps(facts))}
     for number, one in enumerate(found):
         arrays |= {f"{number}/{name}": np.asarray(getattr(one, name)) for name in _FIELDS}
         arrays |= {f"{number}/map/{form}": values.numpy() for form, values in one.maps.items()}
         arrays |= {f"{number}/variance/{form}": values.numpy() for form, values in one.variances.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with output_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 

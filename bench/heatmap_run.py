@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from bench import provenance
-from bench.data.registry import open_dataset
 from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores
 from bench.heatmap_figure import Row, draw
 from bench.heatmap_file import write_heatmaps
 from bench.heatmap_places import places_of
-from bench.pictures import image_file, named_clip, resized
+from bench.output import check_writable
+from bench.pictures import clip_and_x0, common_size, image_file, named_clip, resized
 from bench.prediction import told_apart
 from bench.store import slug
 from methods.image_io import read_image
-from methods.interface import AnswersExactly, Method
+from methods.interface import AnswersExactly, Method, MethodCard
 from methods.registry import build_method
 from metrics.correlation import FORMS, Form
 from metrics.errors import DataError
@@ -34,17 +34,23 @@ SCENES = (
 """What is drawn unless an image is given: plants and people at rest, of the simulated world."""
 PLACES = 4
 """Places that are chosen for a clip, unless they are given."""
+CLIP_SIZE = 64
+"""Side of the frames of a clip in px, where the methods leave a choice."""
+ASKER = "a heatmap"
+"""What needs a size that methods can predict."""
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """x0 float `[3, H, H]` in [0, 1], the places to poke, its name, and its parts where they are known."""
+    """x0 float `[3, H, H]` in [0, 1], the places to poke in its px, its name, its parts where they are known, and what
+    was done to it, "" when nothing."""
 
     x0: Tensor
     places: list[tuple[float, float]]
     name: str
     parts: Tensor | None = None
+    remark: str = ""
 
 
 def run_heatmap(
@@ -71,9 +77,11 @@ def run_heatmap(
     Args:
         methods: specifications; one row of the figure each and form.
         image: a square image file, or "DATASET:CLIP" for x0 of a clip; None: SCENES.
-        places: "x,y" in px; none: PLACES are chosen, where the clip knows its parts.
+        places: "x,y" in px of the image file as it is given, or of the frames of a clip; none: PLACES are chosen,
+            where the clip knows its parts.
         forms: of FORMS; None: all, or "complex" alone for SCENES.
-        size: side that an image file is resized to; None: it is taken as it is.
+        size: side of the picture, px; None: an image file is taken as it is, and frames of clips at CLIP_SIZE px, where
+            the methods can predict that, else at the smallest size that all of them can.
         progress: called with maps done and all maps.
 
     Returns:
@@ -82,7 +90,8 @@ def run_heatmap(
 
     Raises:
         DataError: no such image, place, form or length.
-        MethodError: a method cannot predict this image from pokes.
+        MethodError: a method cannot predict this image from pokes, or the methods have no size in common.
+        OutputError: a file cannot be written.
     """
     chosen = [cast(Form, form) for form in (forms or (FORMS if image else ("complex",)))]
     unknown = [form for form in chosen if form not in FORMS]
@@ -92,16 +101,20 @@ def run_heatmap(
         )
     if places and image is None:
         raise DataError("heatmap: --at belongs to an image; give one, or leave --at out")
+    check_writable(out.with_name(f"{out.name}.png"))
     at = [_place(text) for text in places]
-    pictures = [_picture(name, size, at) for name in ([image] if image else SCENES)]
     settings = Settings(pokes=pokes, lengths=cast(Lengths, lengths), longest=longest, shared_scale=shared_scale)
     built = [cast(Method, build_method(spec)) for spec in methods]
     built.sort(key=lambda method: not isinstance(method, AnswersExactly))
     named = told_apart(built)
+    cards = [method.card for method in built]
+    pictures = [_picture(name, cards, size, at) for name in ([image] if image else SCENES)]
     for method in built:
         method.prepare(device)
-    rows, said = [], []
+    rows: list[Row] = []
+    said: list[str] = []
     for picture in pictures:
+        said += [picture.remark] if picture.remark else []
         asked: list[Tensor] | None = None
         for name, method in named.items():
             foreground = None if picture.parts is None else picture.parts > 0
@@ -161,17 +174,32 @@ def _place(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _picture(image: str, size: int | None, places: list[tuple[float, float]]) -> Picture:
+def _picture(image: str, cards: Sequence[MethodCard], size: int | None, places: list[tuple[float, float]]) -> Picture:
     if clip_of := named_clip(image):
-        name, clip_id = clip_of
-        clip = open_dataset(name, size=size or 64, length=11).load(clip_id)
-        return Picture(clip.frames[0].float() / 255, places or places_of(clip, PLACES), clip.clip_id, clip.parts)
+        clip, x0 = clip_and_x0(*clip_of, common_size(cards, size, CLIP_SIZE, ASKER))
+        return Picture(x0.float() / 255, places or places_of(clip, PLACES), clip.clip_id, clip.parts)
     path = image_file(image)
     if not places:
         raise DataError(f"{path}: nothing says which places to poke; give them with --at x,y")
     pixels = torch.from_numpy(read_image(path).copy()).permute(2, 0, 1).float() / 255
-    if pixels.shape[1] != pixels.shape[2]:
-        raise DataError(
-            f"{path}: expected a square image, found {pixels.shape[2]} x {pixels.shape[1]} px; crop it first"
-        )
-    return Picture(resized(pixels, size or pixels.shape[-1]).clamp(0, 1), places, path.name)
+    height, width = pixels.shape[1:]
+    if height != width:
+        raise DataError(f"{path}: expected a square image, found {width} x {height} px; crop it first")
+    for x, y in places:
+        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            raise DataError(
+                f"--at {x:g},{y:g}: expected a place in {path}, 0 <= x, y <= {width - 1}; give px of the file as it is"
+            )
+    side = common_size(cards, size, width, ASKER)
+    if side == width:
+        return Picture(pixels, places, path.name)
+    moved = [(_scaled(x, width, side), _scaled(y, width, side)) for x, y in places]
+    shown = ", ".join(f"({x:g}, {y:g})" for x, y in moved)
+    remark = f"{path}: resized from {width} to {side} px, where the places are {shown}"
+    return Picture(resized(pixels, side).clamp(0, 1), moved, path.name, remark=remark)
+
+
+def _scaled(value: float, width: int, side: int) -> float:
+    """A coordinate in px of a picture of `width` px in those of its copy of `side` px, to a hundredth; pixel centres
+    are whole numbers."""
+    return round(min(max((value + 0.5) * side / width - 0.5, 0.0), side - 1.0), 2)

@@ -16,10 +16,10 @@ from bench.data.registry import open_dataset
 from bench.data.sim.clips import CONTEXT, HORIZON
 from bench.heatmap import Heatmap, Settings, heatmaps, part_scores
 from bench.heatmap_places import places_of
+from bench.output import output_path
 from bench.statistics import LEVEL, mean_interval
 from methods.interface import AnswersExactly, Clip, Method
 from methods.registry import build_method
-from metrics.cache import atomic_path
 from metrics.correlation import FORMS
 from metrics.errors import DataError, MethodError
 
@@ -161,10 +161,13 @@ def markdown(found: pd.DataFrame, study: Study, device: torch.device | str = "cp
 
 
 def write_scores(scores: pd.DataFrame, text: str, out: Path) -> None:
-    """Writes OUT.md, and OUT.csv with one line a map and form."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Writes OUT.md, and OUT.csv with one line a map and form.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     for ending, content in (("md", text), ("csv", scores.to_csv(index=False))):
-        with atomic_path(out.with_name(f"{out.name}.{ending}")) as temporary:
+        with output_path(out.with_name(f"{out.name}.{ending}")) as temporary:
             temporary.write_text(content)
 
 

@@ -10,6 +10,7 @@ from bench.data.interface import DataSet, Progress
 from bench.data.registry import DATASETS, fetch_dataset, open_dataset, splits_of
 from bench.distributed import World
 from bench.evaluate import run_key
+from bench.output import output_path
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.store import Store
@@ -19,7 +20,7 @@ from bench.training.feed import open_training_data
 from bench.training.plan import DataPlan
 from methods.interface import MethodCard
 from methods.registry import build_method
-from metrics.cache import atomic_path, user_path
+from metrics.cache import user_path
 from metrics.errors import ProtocolError, RecordError
 from metrics.parsing import parse_toml
 
@@ -186,12 +187,15 @@ def suite_table(suite: Suite, dataset: DataSet, store: Path) -> Table:
 
 
 def write_table(table: Table, folder: Path, name: str) -> None:
-    """Writes NAME.md, NAME.tex and NAME.csv; NAME may begin with folders."""
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    """Writes NAME.md, NAME.tex and NAME.csv; NAME may begin with folders.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     for ending, text in (
         ("md", table.markdown()),
         ("tex", table.latex()),
         ("csv", table.frame().to_csv(index=False)),
     ):
-        with atomic_path(folder / f"{name}.{ending}") as temporary:
+        with output_path(folder / f"{name}.{ending}") as temporary:
             temporary.write_text(text)

@@ -41,6 +41,10 @@ class RecordError(PokeBenchError):
     """A result record is damaged, of an unknown schema version, or cannot be written."""
 
 
+class OutputError(PokeBenchError):
+    """A file that a user asks for cannot be written."""
+
+
 class TrainingError(PokeBenchError):
     """A training cannot start or go on: its plan is not valid, a checkpoint does not fit, or a loss is not finite."""
 

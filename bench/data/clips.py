@@ -39,8 +39,8 @@ def stride_for(source_rate: float | None, settings: Settings) -> int:
         return 1
     if source_rate is None:
         raise DataError(
-            f"it states no frame rate, so {settings.frame_rate:g} fps cannot be taken from it; give a stride "
-            "instead, or write its rate into frame_rate.txt beside the frames"
+            f"it states no frame rate, so {settings.frame_rate:g} fps cannot be taken from it; write its rate into "
+            "frame_rate.txt beside the frames, or leave frame_rate out"
         )
     ratio = source_rate / settings.frame_rate
     if ratio < SLOWEST_SHARE:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.interface import DataSet
+from bench.output import output_path
 from bench.protocol import Protocol
-from metrics.cache import atomic_path
 
 
 def export_context(dataset: DataSet, protocol: Protocol, folder: Path) -> int:
@@ -16,12 +16,15 @@ def export_context(dataset: DataSet, protocol: Protocol, folder: Path) -> int:
 
     Each file holds `context`, uint8 [C, H, W, 3], RGB; `horizon`, the number of frames to predict; `frame_rate`. The
     frames to be predicted are not in it.
+
+    Raises:
+        DataError: a clip cannot be read.
+        OutputError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     refs = dataset.clips()
     for ref in refs:
         clip = dataset.load(ref.clip_id)
         context = clip.frames[: protocol.context].permute(0, 2, 3, 1).contiguous().numpy()
-        with atomic_path(folder / f"{ref.clip_id}.npz") as temporary:
+        with output_path(folder / f"{ref.clip_id}.npz") as temporary:
             np.savez_compressed(temporary, context=context, horizon=protocol.horizon, frame_rate=clip.frame_rate)
     return len(refs)

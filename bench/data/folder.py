@@ -244,7 +244,7 @@ def _reason(error: Exception, path: Path) -> str:
 
 def _fault_message(folder: Path, faults: Sequence[str], some_left: bool) -> str:
     listing = "".join(f"\n  - {fault}" for fault in faults)
-    cure = "Mend or remove them" + (", or leave them out with skip_unreadable." if some_left else ".")
+    cure = "Mend or remove them" + (", or leave them out with --skip-unreadable." if some_left else ".")
     return f"{folder}: {len(faults)} videos cannot be used:{listing}\n{cure}"
 
 

@@ -76,8 +76,8 @@ class PreparedDataSet:
         if short and (not settings.skip_unreadable or not refs):
             listing = "".join(f"\n  - {line}" for line in short[:10])
             raise DataError(
-                f"{self.name}: {len(short)} videos are too short for a clip:{listing}\nTake fewer frames or a smaller "
-                "stride, or leave these videos out with skip_unreadable."
+                f"{self.name}: {len(short)} videos are too short for a clip:{listing}\nTake fewer frames or a "
+                "higher frame rate, or leave these videos out with --skip-unreadable."
             )
         if not refs:
             raise DataError(f"{self.name} has no videos; it was prepared in part, see {self.folder / 'manifest.json'}")

@@ -18,9 +18,9 @@ from torch import Tensor
 from bench.data.clips import kept_clips
 from bench.data.interface import DataSet, Settings
 from bench.flow import DEFAULT, EXACT, FlowSource
+from bench.output import check_writable, output_path
 from bench.pokes import Draw, PokeRule, clip_poke
 from methods.interface import Clip
-from metrics.cache import atomic_path
 from metrics.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,13 +66,15 @@ def contact_sheet(
         The path.
 
     Raises:
-        DataError: the data set is empty, `count` is below 1, or the file cannot be written.
+        DataError: the data set is empty, or `count` is below 1.
+        OutputError: the file cannot be written.
     """
     from PIL import Image, ImageDraw
 
-    refs = dataset.clips()
+    path, refs = Path(path), dataset.clips()
     if not refs or count < 1:
         raise DataError(f"{dataset.name} has {len(refs)} clips, {count} are to be shown; both must be at least 1")
+    check_writable(path)
     clips = [dataset.load(ref.clip_id) for ref in kept_clips(refs, Settings(max_clips=count, seed=seed))]
     source = flow or _source(dataset, clips[0])
     rows = [_row(clip, source, rule, seed) for clip in clips]
@@ -94,7 +96,9 @@ def contact_sheet(
         for column, tile in enumerate(tiles):
             sheet.paste(tile, (GAP + column * (width + GAP), top + LINE))
     _legend(sheet, draw, sheet.height - WHEEL - GAP, scale)
-    return _saved(sheet, Path(path))
+    with output_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return path
 
 
 def flow_colours(flow: Tensor, scale: float) -> Colours:
@@ -230,13 +234,3 @@ def _legend(sheet: Image, draw: ImageDraw, top: int, scale: float) -> None:
     words = ["flow: hue is the direction,", f"brightness the root of the length (full at {scale:.1f} px)"]
     for k, line in enumerate([*words, "red arrow: poke; red dot: its target"]):
         draw.text((2 * GAP + WHEEL, top + 8 + k * LINE), line, fill=INK)
-
-
-def _saved(sheet: Image, path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            sheet.save(temporary, format="PNG")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
-    return path

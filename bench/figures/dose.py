@@ -55,9 +55,10 @@ def dose_response(methods: Sequence[AnyMethod], given: Asked, path: Path) -> lis
         curve(axis, doses.tolist(), *columns(found), number, method.card.title)
     axis.set_xlabel("length of the poke (px)")
     axis.set_ylabel("motion of the poked point along the poke (px)")
+    where = " that are poked on the object" if all(clip.parts is not None for clip in given.clips) else ""
     note = (
-        f"{given.protocol.dataset}, {given.protocol.size} px, {int((~given.beside()).sum())} clips that are poked on "
-        f"the object; motion by {given.meter.name} flow, that of the simulation exact; {BAND}"
+        f"{given.protocol.dataset}, {given.protocol.size} px, {int((~given.beside()).sum())} clips{where}; motion by "
+        f"{given.meter.name} flow, that of the simulation exact; {BAND}"
     )
     return finish(figure, path, "Response against the length of the poke", note, axis)
 

@@ -13,10 +13,11 @@ from bench.figures.curves import best_of_samples, fvd_against_clips, over_time
 from bench.figures.dose import dose_response
 from bench.figures.strips import strips
 from bench.figures.training import training_curves
+from bench.output import check_writable
 from bench.suite import suite_records
 from bench.suite_file import Suite
 from methods.registry import build_method
-from metrics.errors import PokeBenchError, ProtocolError
+from metrics.errors import OutputError, PokeBenchError, ProtocolError
 
 KINDS = ("time", "fvd", "best-of-k", "dose", "strips", "training")
 """From records: the first three. Methods are asked again for the next two. The last is from logs."""
@@ -49,10 +50,12 @@ def make_figures(
     Raises:
         ProtocolError: no such kind, or one that was asked for does not suit the suite.
         RecordError, MethodError, TrainingError: what a kind that was asked for needs is missing.
+        OutputError: a figure cannot be written.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ProtocolError(f"there is no figure {unknown[0]!r}; there are: {', '.join(KINDS)}")
+    check_writable(out / f"{(kinds or KINDS)[0]}.png")
     makers: dict[str, Callable[[], list[Path]]] = {
         "time": lambda: over_time(suite_records(suite, dataset, store), out / "time"),
         "fvd": lambda: fvd_against_clips(suite_records(suite, dataset, store), out / "fvd"),
@@ -66,7 +69,7 @@ def make_figures(
         try:
             said += [f"{path}" for path in makers[kind]()]
         except PokeBenchError as error:
-            if kinds:
+            if kinds or isinstance(error, OutputError):
                 raise
             said.append(f"no {kind}: {error}")
     return said

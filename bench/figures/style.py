@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metrics.cache import atomic_path
+from bench.output import output_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,15 +114,18 @@ def finish(figure: Figure, path: Path, title: str, note: str, axis: Axes) -> lis
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes PATH.png and PATH.pdf; the same figure gives the same bytes."""
+    """Writes PATH.png and PATH.pdf; the same figure gives the same bytes.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     from matplotlib import rc_context
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it lists every glyph of every font in a PDF
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for ending, facts in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         target = path.with_name(f"{path.name}.{ending}")
-        with atomic_path(target) as temporary, rc_context(TEXT):
+        with output_path(target) as temporary, rc_context(TEXT):
             figure.savefig(temporary, format=ending, metadata=facts)
         written.append(target)
     return written

@@ -33,6 +33,7 @@ def make_plan(
     pairs: Sequence[str] = (),
     stores: Sequence[Path] = (),
     clips: int | None = None,
+    skip_unreadable: bool = False,
     processes: int = 1,
     device: torch.device | None = None,
     batch_size: int = 8,
@@ -42,7 +43,7 @@ def make_plan(
     """Plans the evaluation of a suite.
 
     Args:
-        suite, data, methods, pairs: as `bench.suite.open_suite_data`.
+        suite, data, methods, pairs, skip_unreadable: as `bench.suite.open_suite_data`.
         stores: folders of records whose seconds are used, where they are of hardware like this.
         clips: of the data set, where it is not there and the protocol does not say it.
         processes: among which the clips are divided, each with a device of its own.
@@ -56,7 +57,7 @@ def make_plan(
     """
     chosen, where = chosen_suite(suite, data, methods, pairs)
     protocol, device = chosen.protocol, device or torch.device("cpu")
-    ids = _ids(protocol, where, clips)
+    ids = _ids(protocol, where, clips, skip_unreadable)
     built, unknown = measurable(chosen)
     hardware = provenance.hardware(str(device))
     equations = record_equations(
@@ -88,7 +89,7 @@ def make_plan(
     )
 
 
-def _ids(protocol: Protocol, where: str, clips: int | None) -> list[tuple[str, str]]:
+def _ids(protocol: Protocol, where: str, clips: int | None, skip_unreadable: bool) -> list[tuple[str, str]]:
     """Clip id and source of each clip; of the usual length, where the data need not be looked at to count them."""
     split = SPLITS.get(where)
     counts = (clips, protocol.clips, None if split is None else split.clips)
@@ -100,4 +101,5 @@ def _ids(protocol: Protocol, where: str, clips: int | None) -> list[tuple[str, s
             f"{where} is not there, and its protocol takes all clips: say with --clips how many there will be. "
             f"{DATASETS.get(where).status().detail}"
         )
-    return [(ref.clip_id, ref.source) for ref in open_protocol_data(protocol, where).clips()]
+    opened = open_protocol_data(protocol, where, skip_unreadable=skip_unreadable)
+    return [(ref.clip_id, ref.source) for ref in opened.clips()]

@@ -11,10 +11,10 @@ from typing import cast
 
 import torch
 
+from bench.pictures import common_size
 from bench.poke_page.answers import Answer
 from bench.poke_page.scenes import FRAME_RATE, Scene, check_poke
 from bench.scoring import check_prediction
-from methods.conformance.outcome import named
 from methods.interface import ChecksClips, Conditioning, Method, MethodCard, Poke
 from methods.registry import build_method
 from metrics.errors import MethodError, PokeBenchError
@@ -108,7 +108,7 @@ def build_predictors(specs: Sequence[str], size: int | None, device: torch.devic
     if twice:
         raise MethodError(f"every method may be given once, found {twice[0]} several times")
     methods = [_fitting(spec) for spec in chosen]
-    side = _common_size([method.card for method in methods], size)
+    side = common_size([method.card for method in methods], size, SIZE, "the page")
     for method in methods:
         method.prepare(device)
     labels = _labels(chosen, [method.card.title for method in methods])
@@ -128,22 +128,6 @@ def _fitting(spec: str) -> Method:
         wants = ", ".join(sorted(card.inputs)) + f" ({card.min_context} frames of context)"
         raise MethodError(f"{card.name} needs {wants}; the page has one picture and a poke. Choose another method.")
     return method
-
-
-def _common_size(cards: Sequence[MethodCard], size: int | None) -> int:
-    limits = [card.sizes for card in cards if card.sizes is not None]
-    common = frozenset.intersection(*limits) if limits else frozenset({size or SIZE})
-    if size is None and common:
-        return SIZE if SIZE in common else min(common)
-    if size is not None and size in common:
-        return size
-    wanted = "one size in common" if size is None else f"methods that predict frames of {size} px"
-    found = "; ".join(f"{card.name} predicts {_sizes(card.sizes)}" for card in cards)
-    raise MethodError(f"the page needs {wanted}: {found}. Give fewer methods, or another size.")
-
-
-def _sizes(sizes: frozenset[int] | None) -> str:
-    return "any size" if sizes is None else f"{named(sizes)} px"
 
 
 def _labels(specs: Sequence[str], titles: Sequence[str]) -> list[str]:

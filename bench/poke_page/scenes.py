@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.interface import Progress
-from bench.data.registry import open_dataset
-from bench.pictures import image_file, named_clip, resized
+from bench.pictures import clip_and_x0, image_file, named_clip, resized
 from bench.poke_page.errors import PageError
 from methods.image_io import decode_image, read_image
 from metrics.errors import DataError
@@ -127,8 +126,8 @@ def _named(image: str, size: int) -> Scene:
         name, clip_id = clip_of
         if name in SPLITS:
             return _simulated(name, *SPLITS[name].locate(clip_id), size)
-        clip = open_dataset(name, size=size, length=11).load(clip_id)
-        return Scene(clip.clip_id, clip.clip_id, clip.frames[0], name)
+        clip, x0 = clip_and_x0(name, clip_id, size)
+        return Scene(clip.clip_id, clip.clip_id, x0, name)
     path = image_file(image)
     try:
         return _picture(path.name, read_image(path), size, crop=False)

@@ -35,7 +35,7 @@ class SuiteReport:
         metrics: those by which clips were chosen.
         ranked_by: title of the method by which clips were ranked; "": all methods that compete.
         clips: the chosen clips with their videos.
-        frame_rate: of the videos, frames per second.
+        frame_rates: of the videos, frames per second, each once, fastest first.
         sentences: what is left out, and why.
     """
 
@@ -45,7 +45,7 @@ class SuiteReport:
     metrics: tuple[str, ...]
     ranked_by: str
     clips: tuple[ShownClip, ...]
-    frame_rate: float
+    frame_rates: tuple[float, ...]
     sentences: tuple[str, ...]
 
     @property
@@ -93,7 +93,7 @@ def collect(
         metrics=tuple(name for name in metrics if any(name in roles for roles in chosen.values())),
         ranked_by=ranked_by,
         clips=tuple(filmed.clips),
-        frame_rate=filmed.frame_rate,
+        frame_rates=filmed.frame_rates,
         sentences=(*sentences, *filmed.sentences),
     )
 

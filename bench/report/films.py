@@ -70,12 +70,12 @@ class Filmed:
 
     Attributes:
         clips: in the given order.
-        frame_rate: frames per second.
+        frame_rates: frames per second at which they were recorded, each once, fastest first.
         sentences: what a reader must know: methods without videos, frames that are not those that were scored.
     """
 
     clips: list[ShownClip]
-    frame_rate: float
+    frame_rates: tuple[float, ...]
     sentences: list[str]
 
 
@@ -121,12 +121,13 @@ def film(
     projectors = [_Projector(m, r, device) for m, r in zip(methods, records, strict=True) if m is not None]
     witness = _witness(protocol, device)
     flow = None if protocol.poke is None else FlowSource(dataset, protocol.flow, context=protocol.context)
-    clips, frame_rate = [], 10.0
+    clips: list[ShownClip] = []
+    rates: set[float] = set()
     for done, (row, roles) in enumerate(chosen.items()):
         if progress is not None:
             progress(done, len(chosen), "videos")
         clip = dataset.load(facts.clip_ids[row])
-        frame_rate = clip.frame_rate
+        rates.add(round(clip.frame_rate, 3))
         shown, target = condition([clip], protocol, device, flow)
         tiles = [Tile("Ground truth", True, sheet(torch.cat([shown.context[0], target[0]])), {})]
         for projector in projectors:
@@ -150,7 +151,7 @@ def film(
         sentences.append(
             "No metric of this suite has a value a frame, so the frames shown could not be compared with those scored."
         )
-    return Filmed(clips, frame_rate, [sentence for sentence in sentences if sentence])
+    return Filmed(clips, tuple(sorted(rates, reverse=True)), [sentence for sentence in sentences if sentence])
 
 
 def _witness(protocol: Protocol, device: torch.device) -> tuple[str, FrameMetric] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import provenance
 from bench.origin import record_origin
+from bench.output import output_path
 from bench.published import CAUTION, SOURCE, TITLES, published_grid
 from bench.report.arrows import arrows
 from bench.report.collect import SuiteReport
@@ -22,7 +23,6 @@ from bench.report.origin import cell_origin
 from bench.seed_spread import NOTE, Spread
 from bench.tables import Row, Table, best_row
 from bench.text import marked
-from metrics.cache import atomic_path
 from metrics.errors import ReportError
 
 LIMIT_MB = 25.0
@@ -88,7 +88,7 @@ def render(suites: Sequence[SuiteReport], heatmaps: Sequence[Picture] = ()) -> s
         caution=CAUTION,
         origins=_origins(suites),
         rates=_rates(suites),
-        usual_rate=next((suite.frame_rate for suite in suites if suite.clips), 0.0),
+        usual_rate=next((rate for suite in suites for rate in suite.frame_rates), 0.0),
         first=min((1 - suite.records[0].facts.protocol.context for suite in suites), default=1),
         last=max((suite.records[0].facts.protocol.horizon for suite in suites), default=1),
         pokes=any(clip.pokes for suite in suites for clip in suite.clips),
@@ -107,6 +107,7 @@ def write_report(path: Path, page: str, limit_mb: float = LIMIT_MB) -> int:
 
     Raises:
         ReportError: it is larger than `limit_mb`, in units of 10^6 bytes; nothing is written.
+        OutputError: the file cannot be written.
     """
     content = page.encode()
     if len(content) > limit_mb * 1e6:
@@ -114,8 +115,7 @@ def write_report(path: Path, page: str, limit_mb: float = LIMIT_MB) -> int:
             f"the report would have {megabytes(len(content))}, more than the limit of {limit_mb:g} MB. Choose clips by "
             "fewer metrics (--clips-by), give fewer suites or methods, or raise --limit-mb."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with output_path(path) as temporary:
         temporary.write_bytes(content)
     return len(content)
 
@@ -146,7 +146,6 @@ def _suite_view(index: int, suite: SuiteReport) -> dict[str, Any]:
         "stills": sorted({1, (protocol.horizon + 1) // 2, protocol.horizon}),
         "samples": protocol.samples,
         "protocol": protocol,
-        "frame_rate": suite.frame_rate,
         "hash": facts.protocol_hash,
         "content": facts.data.content_hash[:12],
         "description": facts.data.description,
@@ -221,15 +220,17 @@ def _key(index: int, row: int, column: int) -> str:
 
 
 def _rates(suites: Sequence[SuiteReport]) -> list[tuple[float, str]]:
-    """Frames per second that are offered, fastest first, with what they are."""
+    """Frames per second that are offered, fastest first, with what they are: no rate is real time for all videos of a
+    suite whose data have several."""
+    rates = {rate for suite in suites for rate in suite.frame_rates}
     real: dict[float, list[str]] = {}
     for suite in suites:
-        if suite.clips:
-            real.setdefault(suite.frame_rate, []).append(suite.records[0].facts.data.name)
-    slow = [float(rate) for rate in SLOW_RATES if real and rate < min(real)]
+        if len(suite.frame_rates) == 1:
+            real.setdefault(suite.frame_rates[0], []).append(suite.records[0].facts.data.name)
+    slow = [float(rate) for rate in SLOW_RATES if rates and rate < min(rates)]
     found = []
-    for rate in (*sorted(real, reverse=True), *slow):
-        whose = f" ({', '.join(real[rate])})" if rate in real and len(real) > 1 else ""
+    for rate in (*sorted(rates, reverse=True), *slow):
+        whose = f" ({', '.join(real[rate])})" if rate in real and len(rates) > 1 else ""
         found.append((rate, f"{rate:g} frames/s{', real time' if rate in real else ''}{whose}"))
     return found
 

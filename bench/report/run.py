@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from bench.data.interface import Progress
+from bench.output import check_writable
 from bench.report.collect import collect
 from bench.report.heatmaps import heatmap_picture
 from bench.report.numbers import megabytes
@@ -40,8 +41,10 @@ def run_report(
         limit_mb: largest size, in units of 10^6 bytes.
 
     Raises:
-        PokeBenchError: a suite, its data or a file cannot be read, records are missing, or the page is too large.
+        PokeBenchError: a suite, its data or a file cannot be read, records are missing, or the page is too large or
+            cannot be written.
     """
+    check_writable(out)
     pictures = [heatmap_picture(path) for path in heatmaps]
     collected = []
     for name in suites:

@@ -54,6 +54,22 @@ def test_an_empty_folder_is_one_clear_error(bench, tmp_path):
     assert err.count("\n") == 1
 
 
+def test_a_file_that_cannot_be_read_is_left_out_as_its_error_says(bench, videos, tmp_path):
+    (videos / "broken.mp4").touch()
+    options = ["reference", "--data", videos, "--method", "copy-last-frame", *OPTIONS]
+    commands = [
+        ["figures", *options, "--kind", "strips", "--out", tmp_path / "figures", "--device", "cpu"],
+        ["data", "show", videos, "--size", 32, "--clips", 4, "--out", tmp_path / "sheet.png"],
+        ["plan", *options, "--set", "clips=none", "--device", "cpu"],
+    ]
+    for command in commands:
+        status, _, err = bench(*command)
+        assert (status, err.count("Traceback")) == (1, 0), command
+        assert "or leave them out with --skip-unreadable." in err
+        status, _, err = bench(*command, "--skip-unreadable")
+        assert status == 0, err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from conftest import Convolved, DriftingDiscs
 from torch import Tensor
 
 from bench.evaluate import evaluate
-from bench.figures import curves, run
+from bench.figures import curves, dose, run
 from bench.figures.asked import asked, prepared
 from bench.figures.curves import best_of_samples, expected_best, fvd_against_clips, fvd_of_subsets, over_time
 from bench.figures.dose import dose_response, responses
@@ -164,6 +165,20 @@ def test_dose_and_strips(tmp_path: Path) -> None:
     without = asked(DriftingDiscs(clips=6), PLAIN, 2, torch.device("cpu"))
     with pytest.raises(ProtocolError, match="need one poke for each clip"):
         dose_response(methods, without, tmp_path / "dose")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_clips_are_poked_is_said_only_where_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    given = asked(DriftingDiscs(clips=6), POKED, 3, torch.device("cpu"))
+    if known:
+        whole = torch.ones(32, 32, dtype=torch.uint8)
+        given = replace(given, clips=[replace(clip, parts=whole) for clip in given.clips])
+    notes: list[str] = []
+    monkeypatch.setattr(dose, "finish", lambda figure, path, title, note, axis: notes.append(note) or [])
+    dose_response([FollowsExactly()], given, tmp_path / "dose")
+    assert notes[0].startswith(f"discs, 32 px, 3 clips{' that are poked on the object' if known else ''}; motion by ")
 
 
 def log_of(folder: Path, entries: list[dict[str, Any]]) -> Path:

@@ -47,13 +47,27 @@ def picture(path: Path, width: int = 64, height: int = 64) -> Path:
 
 
 def test_an_image_file(tmp_path: Path, poking: str) -> None:
-    image = picture(tmp_path / "plant.png", 80, 80)
-    lines = run_heatmap([poking], str(image), ["20,31", "40,8"], tmp_path / "out" / "map", **{**OPTIONS, "size": 64})
-    assert lines[-1] == f"{tmp_path}/out/map.png and .pdf"
+    image = picture(tmp_path / "plant.png")
+    lines = run_heatmap([poking], str(image), ["20,31", "40,8"], tmp_path / "out" / "map", **OPTIONS)
+    assert lines == [f"{tmp_path}/out/map-poking-small-plus.npz", f"{tmp_path}/out/map.png and .pdf"]
     written = np.load(tmp_path / "out" / "map-poking-small-plus.npz")
     assert written["1/map/complex"].shape == (64, 64)
     assert written["0/location"].tolist() == [20, 31]
     assert (tmp_path / "out" / "map.png").exists()
+
+
+@pytest.mark.parametrize("size", [None, 64])
+def test_an_image_of_any_size_goes_with_its_places_to_that_of_the_method(
+    tmp_path: Path, poking: str, size: int | None
+) -> None:
+    """Pixel 95 of 160 has its middle at 95.5 * 64 / 160 = 38.2, which is 37.7 in pixels; corners stay inside."""
+    image = picture(tmp_path / "plant.png", 160, 160)
+    options = {**OPTIONS, "forms": ["complex"], "size": size}
+    lines = run_heatmap([poking], str(image), ["95,20", "0,159"], tmp_path / "map", **options)
+    assert lines[0] == f"{image}: resized from 160 to 64 px, where the places are (37.7, 7.7), (0, 63)"
+    written = np.load(tmp_path / "map-poking-small-plus.npz")
+    assert written["image"].shape == (3, 64, 64)
+    assert written["0/location"].tolist() == [37.7, 7.7]
 
 
 @pytest.mark.slow
@@ -95,7 +109,7 @@ def test_places_are_chosen_on_different_parts() -> None:
     ("changes", "at", "message"),
     [
         ({}, "20;3", "expected x,y in px"),
-        ({}, "20,64", "outside the image"),
+        ({}, "20,64", r"--at 20,64: expected a place in .*plant.png, 0 <= x, y <= 63; give px of the file"),
         ({"forms": ["papers"]}, "2,3", "expected forms of paper, wrapped, complex"),
         ({"lengths": "long"}, "2,3", "lengths random or fixed, found 'long'"),
         ({}, None, "nothing says which places to poke"),
@@ -112,7 +126,8 @@ def test_bad_images_and_methods(tmp_path: Path, poking: str) -> None:
         run_heatmap([poking], "nowhere.png", ["1,1"], tmp_path / "map", **OPTIONS)
     with pytest.raises(DataError, match="expected a square image, found 80 x 64 px"):
         run_heatmap([poking], str(picture(tmp_path / "a.png", 80)), ["1,1"], tmp_path / "map", **OPTIONS)
-    with pytest.raises(MethodError, match="expected frames of 64 x 64 px"):
-        run_heatmap([poking], str(picture(tmp_path / "b.png", 80, 80)), ["1,1"], tmp_path / "map", **OPTIONS)
+    image, options = str(picture(tmp_path / "b.png", 80, 80)), {**OPTIONS, "size": 80}
+    with pytest.raises(MethodError, match="a heatmap needs methods that predict frames of 80 px: poking-small-plus "):
+        run_heatmap([poking], image, ["1,1"], tmp_path / "map", **options)
     with pytest.raises(MethodError, match="copy-last-frame takes no pokes"):
         run_heatmap(["copy-last-frame"], str(picture(tmp_path / "c.png")), ["1,1"], tmp_path / "map", **OPTIONS)

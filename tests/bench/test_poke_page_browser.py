@@ -205,6 +205,60 @@ def test_two_methods_run_in_step(visit: Callable[..., Any], methods: list[Shift]
     assert len(shown(page)) == 1
 
 
+def test_a_comparison_begun_while_a_method_is_answering_waits_for_it(
+    visit: Callable[..., Any], methods: list[Shift]
+) -> None:
+    page = visit()
+    methods[0].gate.clear()
+    page.click("#ask")
+    page.wait_for_selector("#panel-a .stage.waiting")
+    page.check("#compare")
+    page.wait_for_selector("#panel-b .status:has-text('Answered')")
+    assert page.is_disabled("#play")
+    assert page.is_disabled("#save")
+    methods[0].gate.set()
+    page.wait_for_selector("#save:enabled")
+    assert text(page, "#play") == "Pause"
+    assert [method.calls for method in methods] == [1, 1]
+    stop_at(page, 10)
+    left, right = shown(page)
+    np.testing.assert_array_equal(left, expected(8, -4, 10))
+    np.testing.assert_array_equal(right, expected(-8, 4, 10))
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_comparison_ended_while_a_method_is_answering_presents_the_other_answer(
+    visit: Callable[..., Any], methods: list[Shift], slow: int
+) -> None:
+    page = visit()
+    page.check("#compare")
+    methods[slow].gate.clear()
+    page.click("#ask")
+    page.wait_for_selector(f"#panel-{'ba'[slow]} .status:has-text('Answered')")
+    page.uncheck("#compare")
+    methods[slow].gate.set()
+    page.wait_for_selector("#save:enabled")
+    assert text(page, "#play") == "Pause"
+    stop_at(page, 10)
+    np.testing.assert_array_equal(shown(page)[0], expected(8, -4, 10))
+
+
+def test_another_second_method_while_the_first_is_answering(visit: Callable[..., Any], methods: list[Shift]) -> None:
+    page = visit()
+    page.check("#compare")
+    methods[0].gate.clear()
+    page.click("#ask")
+    page.wait_for_selector("#panel-b .status:has-text('Answered')")
+    page.select_option("#method-b", label="Shift")
+    methods[0].gate.set()
+    page.wait_for_selector("#save:enabled")
+    assert text(page, "#play") == "Pause"
+    assert [method.calls for method in methods] == [2, 1]
+    stop_at(page, 10)
+    for picture in shown(page):
+        np.testing.assert_array_equal(picture, expected(8, -4, 10))
+
+
 def test_everything_can_be_done_with_keys(visit: Callable[..., Any], methods: list[Shift]) -> None:
     page = visit()
     assert numbers(page) == [*START, 8, -4]

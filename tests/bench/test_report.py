@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import DriftingDiscs
 from PIL import Image
 from report_pages import HOSTILE, make_page, write_method
 
@@ -31,7 +32,7 @@ from bench.report.page import render, write_report
 from bench.seed_spread import Spread
 from bench.tables import clip_values
 from bench.verdicts import set_replicates
-from methods.interface import clip_generator
+from methods.interface import Clip, clip_generator
 from metrics.errors import RecordError, ReportError
 from metrics.fvd import BiasWarning, fvd_from_features
 from metrics.jackknife import delete_group
@@ -191,6 +192,29 @@ def test_nothing_outside_the_file_is_named(page, parsed):
             value = attributes.get(name)
             assert value is None or value.startswith(("data:", "#"))
         assert "style" not in attributes
+
+
+class OfTwoRates(DriftingDiscs):
+    """The clips of every second source were recorded faster."""
+
+    def load(self, clip_id: str) -> Clip:
+        return replace(super().load(clip_id), frame_rate=25.0 if int(clip_id[6:9]) % 2 else 12.5)
+
+
+def test_a_rate_is_called_real_time_only_where_it_is_that_of_all_videos(page):
+    def offered(reports):
+        html = render(reports)
+        return [text.strip() for tag, text in Parsed(html).texts if tag == "option" and "frames/s" in text]
+
+    assert offered(page.reports[:1]) == [
+        "10 frames/s, real time", "5 frames/s", "2 frames/s", "1 frames/s",
+    ]  # fmt: skip
+    data = OfTwoRates()
+    mixed = collect(page.suites[0], data, page.store)
+    assert {data.load(clip.clip_id).frame_rate for clip in mixed.clips} == {12.5, 25.0}
+    assert offered([mixed])[:3] == ["25 frames/s", "12.5 frames/s", "5 frames/s"]
+    both = offered([replace(mixed, name="mixed"), page.reports[1]])
+    assert both[:4] == ["25 frames/s", "12.5 frames/s", "10 frames/s, real time (short)", "5 frames/s"]
 
 
 def test_the_policy_admits_this_script_and_style_alone(page):

@@ -20,6 +20,7 @@ async function main() {
   const page = await api.openPage();
   let poke = null;
   let asked = 0;
+  let waiting = false; // for answers that are yet to be presented
 
   const moved = (next, done) => {
     forget(panels);
@@ -56,18 +57,26 @@ async function main() {
     for (const field of FIELDS) $(field).value = Number(poke[field].toFixed(2));
   }
 
-  /** Asks `these` panels for what follows from the poke, and plays it when the last of them has answered. */
-  async function answer(these) {
-    const mine = ++asked;
+  /** Asks `these` panels for what follows from the poke. */
+  function answer(these) {
     player.load(1);
     fault("");
     const seed = Number($("seed").value) || 0;
-    await Promise.all(these.map((panel) => panel.ask(poke, seed)));
+    for (const panel of these) panel.ask(poke, seed);
+    settle();
+  }
+
+  /** Presents what is answered when the last of the panels shown has answered, unless more is asked before. */
+  async function settle() {
+    const mine = ++asked;
+    waiting = true;
+    await Promise.all(shown().map((panel) => panel.wanted && panel.running));
     if (mine === asked) present();
   }
 
   /** Plays what was answered; shows its last frame where motion is unwelcome. */
   function present() {
+    waiting = false;
     player.load(Math.max(...shown().map((panel) => panel.frames)));
     $("scrubber").max = Math.max(player.frames - 1, 1);
     refresh();
@@ -75,12 +84,14 @@ async function main() {
     else player.play();
   }
 
-  /** Forgets the answers of `these` panels. */
+  /** Forgets the answers of `these` panels; those of other panels that are under way are still presented. */
   function forget(these) {
     asked += 1;
     for (const panel of these) panel.clear();
     player.load(Math.max(...shown().map((panel) => panel.frames)));
     refresh();
+    waiting &&= shown().some((panel) => panel.wanted || panel.answer);
+    if (waiting) settle();
   }
 
   async function choose(scene) {
@@ -97,11 +108,11 @@ async function main() {
     forget(panels);
   }
 
-  /** A panel shows another method, or has come into view: it answers what the others have answered. */
+  /** A panel shows another method, or has come into view: it answers what was asked before. */
   function renew(panel) {
-    const answered = shown().some((other) => other.answer);
+    const before = shown().some((other) => other.wanted || other.answer);
     forget([panel]);
-    if (answered) answer([panel]);
+    if (before) answer([panel]);
   }
 
   for (const panel of panels) panel.select.addEventListener("change", () => renew(panel));

@@ -17,7 +17,7 @@ from bench.data.show import GAP, LINE, TILE, contact_sheet, flow_colours, flow_s
 from bench.flow import FlowSource
 from bench.pokes import PokeRule
 from methods.interface import Clip, Poke
-from metrics.errors import DataError
+from metrics.errors import DataError, OutputError
 
 
 def test_flow_colours_by_colorsys() -> None:
@@ -114,5 +114,5 @@ def test_faults_are_named(tmp_path: Path, own_cache: Path) -> None:
     with pytest.raises(DataError, match="both must be at least 1"):
         contact_sheet(DriftingDiscs(0), 2, tmp_path / "sheet.png")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"sheet.png cannot be written \(Not a directory\); choose another place"):
         contact_sheet(DriftingDiscs(2), 1, tmp_path / "file" / "sheet.png")
