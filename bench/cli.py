@@ -510,7 +510,9 @@ def verify(
     clips: Annotated[int, typer.Option(min=1, help="Most clips of each of these cells.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="By which cells and clips are drawn.")] = 0,
     tolerance: Annotated[float, typer.Option(min=0, help="Largest relative difference of a row.")] = 1e-5,
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda", to compute cells again.')] = None,
+    device: Annotated[
+        str | None, typer.Option(help='"cpu" or "cuda", to compute cells again; default: as the record.')
+    ] = None,
 ) -> None:
     """Compare every sanity value, or every stored result, with what is found here; exit 1 if something is wrong."""
     from bench.distributed import choose_device
@@ -522,7 +524,8 @@ def verify(
         if results is None:
             lines = sanity_lines(module, quick)
         else:
-            lines = verify_results(results, Settings(cells, seed, clips, tolerance, choose_device(device)), bar)
+            where = None if device is None else choose_device(device)
+            lines = verify_results(results, Settings(cells, seed, clips, tolerance, where), bar)
         for line, sound in lines:
             typer.echo(line)
             faults += not sound

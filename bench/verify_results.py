@@ -24,15 +24,15 @@ class Settings:
         cells: how many.
         seed: by which cells and clips are drawn.
         clips: most clips of each.
-        tolerance: largest relative difference of a row.
-        device: where.
+        tolerance: largest relative difference of a row; see `recompute_cells`.
+        device: where; None: a GPU for records from one, where there is one, else the CPU.
     """
 
     cells: int = 1
     seed: int = 0
     clips: int = CLIPS
     tolerance: float = TOLERANCE
-    device: torch.device | str = "cpu"
+    device: torch.device | str | None = None
 
 
 def verify_results(

@@ -25,7 +25,7 @@ from bench.store import Store
 from bench.suite import write_table
 from bench.suite_file import Suite
 from bench.tables import build_table
-from bench.verify_cells import largest_difference
+from bench.verify_cells import MOTION_TOLERANCE, TOLERANCE, _by_motion, _compared, largest_difference
 from bench.verify_results import Settings, verify_results
 from methods.interface import MethodCard
 from methods.registry import METHODS, build_method
@@ -334,6 +334,20 @@ def test_a_card_needs_what_the_training_wrote_down(tmp_path):
 
 
 # Cells
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "passed"),
+    [("clip/leakage", 0.01, True), ("clip/leakage", 0.05, False), ("poke/location", 0.01, False)],
+)
+def test_measured_motion_has_a_tolerance_of_its_own(name, change, passed):
+    stored = {"clip/leakage": np.ones((4, 1)), "poke/location": np.ones((4, 2), np.float32)}
+    found = {**stored, name: stored[name] + change}
+    result = _compared("cell", found, stored, TOLERANCE, MOTION_TOLERANCE)
+    assert result.passed == passed
+    assert result.difference == pytest.approx(change, rel=1e-4)
+    assert "tolerance 1e-05 and 0.02 relative" in result.compared
+    assert [_by_motion(metric) for metric in ("leakage", "psnr", "moving_psnr", "dose_slope")] == [1, 0, 0, 1]
 
 
 def test_what_cannot_be_computed_here_is_said_and_no_fault(results, monkeypatch):

@@ -15,8 +15,10 @@ from bench.data.sim.raycast import NOTHING, camera_rays, cast
 from bench.data.sim.scene import Pose, Scene, primitive_frames
 
 SAME_SURFACE = 0.02
-"""A point counts as seen when the surface met at its pixel is at most this much nearer (metres), plus the slope
-of that surface over a pixel."""
+"""A point counts as seen when the surface met at the pixel that it is nearest to is at most this much nearer (metres).
+
+Where surfaces are steep, or edges cross a pixel, that is coarse: of 2010 moving pixels of five plants at 64 px, against
+rays eight times denser, 3.8 % were called hidden that are seen, and 2.5 % seen that are hidden."""
 
 
 @dataclass(frozen=True)
