@@ -15,8 +15,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What allocators of torch, CUDA and the system say; only the first has an exception of its own."""
+PHRASES = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What allocators of torch, CUDA, its libraries and the system say; only the first has an exception of its own."""
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -4,9 +4,11 @@ What is compiled are single steps of a recurrence, without a graph, once for eac
 shapes. Compiling takes minutes at the first prediction of each shape.
 
 It is meant for GPUs, where the small calls of a recurrence wait for each other. On a CPU most of the time goes into
-convolutions, which compiling leaves as they are, and little is won: 1.17 times as fast with IVRNN, 1.11 with SAVP, 1.06
-with the poking model (small recipes, 8 clips, one thread of an AMD EPYC; `tests/benchmarks/test_compiled_speed.py`).
-Hao et al. and SRVP, which make all frames at once, have no such option.
+convolutions, which compiling leaves as they are, and little is won: `results/benchmarks/` has the ratios, measured by
+`tests/benchmarks/test_compiled_speed.py`. Hao et al. and SRVP, which make all frames at once, have no such option.
+
+Compiled and plain steps agree to rounding: within 1e-5 in full float32 on a CPU. Where convolutions are in TF32, as on
+a GPU unless told otherwise, each form rounds differently and they differ by more; evaluations compute in full float32.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 
 from metrics.errors import MethodError
 
-NOTE = " Its steps were compiled (torch.compile), equal to the plain ones within 1e-5 in float32."
+NOTE = " Its steps were compiled (torch.compile): within 1e-5 of the plain ones in full float32 on a CPU, more in TF32."
 """What the notes of a card say besides."""
 
 

@@ -184,7 +184,8 @@ class _Stages:
                 nonlocal arrays
                 arrays |= scorer.score(pred, scorer.reference(target))
                 truth = control.truth(self._as_known(), conditioning, target)
-                arrays |= control.score(pred, target, conditioning, truth, self._again(method, target))
+                again = self._again(method, target) if answerer.takes_poke else lambda _: pred
+                arrays |= control.score(pred, target, conditioning, truth, again)
 
             self._timed(added(times(score_amounts(part, answerer, 1), count), {CALL: 1}), scored)
         if whole:

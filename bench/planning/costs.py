@@ -27,7 +27,7 @@ OTHER_CLIP = "other metrics of control"
 UNTRAINED = ", untrained"
 """How the names end of methods that are measured with the weights that their training begins with."""
 FURTHER = {"doses": len(DOSES) - 1, "still": 1, "beside": 1}
-"""Predictions for further pokes that metrics ask for."""
+"""Predictions for further pokes that metrics ask for, of methods that take pokes."""
 LEAST_SPREAD = 0.1
 """Relative error below which none is believed: machines differ by that from hour to hour."""
 
@@ -44,7 +44,7 @@ class Answerer:
     Attributes:
         name: of its card.
         samples: predictions of each clip.
-        takes_poke: whether it answers pokes; otherwise all its answers are the same, and measured once.
+        takes_poke: whether it answers pokes; otherwise all its answers are the same, predicted and measured once.
     """
 
     name: str
@@ -132,7 +132,8 @@ def score_amounts(protocol: Protocol, method: Answerer, shared: int) -> Amounts:
             found[f"features {metric.extractor}"] = protocol.horizon / 10 * (1 + 1 / shared)
         elif metric.card.kind == "clip":
             clip_metrics.append(metric)
-    further = sum(FURTHER[need] for need in frozenset[str]().union(*(metric.needs for metric in clip_metrics)))
+    needs = frozenset[str]().union(*(metric.needs for metric in clip_metrics))
+    further = sum(FURTHER[need] for need in needs) if method.takes_poke else 0
     if further:
         found[predict_column(method.name)] = further * method.samples * units
     for metric in clip_metrics:
@@ -141,7 +142,7 @@ def score_amounts(protocol: Protocol, method: Answerer, shared: int) -> Amounts:
         else:
             found[metric.card.name] = units * method.samples
     if OTHER_CLIP in found and protocol.tracker is not None:
-        videos = method.samples * (1 + (further if method.takes_poke else 0)) + (0 if protocol.anchored else 1 / shared)
+        videos = method.samples * (1 + further) + (0 if protocol.anchored else 1 / shared)
         found[f"motion {protocol.tracker}"] = (
             videos * _enlarged(protocol.tracker, protocol.size) * protocol.horizon / 10
         )

@@ -27,7 +27,10 @@ from bench.planning.costs import (
     Coefficient,
     CostModel,
     Equation,
+    added,
+    clip_units,
     fit,
+    predict_amounts,
     predict_column,
     score_amounts,
 )
@@ -39,7 +42,7 @@ from bench.planning.wording import duration, size_of
 from bench.pokes import PokeRule
 from bench.protocol import Protocol
 from bench.store import Store
-from methods.interface import MethodCard
+from methods.interface import Conditioning, MethodCard
 from methods.registry import build_method
 from metrics.errors import DataError
 
@@ -133,8 +136,39 @@ def test_measures_of_control_ask_for_more_predictions_and_motion() -> None:
     assert quiet == {"moving_psnr": 1}
     asked = Protocol(metrics=("dose_slope", "zero_stillness", "beside_stillness"), anchored=True, **given)
     poked, blind = (score_amounts(asked, Answerer("m", 2, takes), 1) for takes in (True, False))
-    assert poked[predict_column("m")] == blind[predict_column("m")] == 4 * 2
+    assert poked[predict_column("m")] == 4 * 2
+    assert predict_column("m") not in blind, "what takes no poke is not asked again"
     assert (poked["motion dis-tracked"], blind["motion dis-tracked"]) == (5 * 2, 2)
+
+
+class Asked:
+    """Shows x0, and counts the clips that it predicts."""
+
+    def __init__(self, inputs: set[str]) -> None:
+        self.card = replace(CARD, inputs=frozenset(inputs))
+        self.clips = 0
+
+    def prepare(self, device: torch.device) -> None:
+        self.clips = 0
+
+    def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
+        self.clips += len(conditioning.clip_ids)
+        return conditioning.x0[:, None, None].expand(-1, 1, conditioning.horizon, -1, -1, -1)
+
+
+@pytest.mark.parametrize("inputs", [{"context"}, {"context", "poke"}])
+def test_predictions_are_counted_as_they_are_made(tmp_path: Path, inputs: set[str]) -> None:
+    names = ("dose_slope", "zero_stillness", "beside_stillness", "psnr")
+    protocol = Protocol(dataset="discs", size=32, metrics=names, poke=PokeRule(), tracker="dis", min_clips=4)
+    method, answerer = Asked(inputs), Answerer("m", 1, "poke" in inputs)
+    planned = added(predict_amounts(protocol, answerer), score_amounts(protocol, answerer, 1))[predict_column("m")]
+    evaluate([method], DriftingDiscs(clips=4), protocol, Store(tmp_path))
+    assert planned == pytest.approx(method.clips / 4 * clip_units(protocol))
+    found = calibrate([method], protocol, 4, device=torch.device("cpu"), batch_size=4)
+    assert not found.refused
+    amounts = sum(equation.amounts.get(predict_column("m"), 0) for equation in found.equations)
+    warmed = planned  # one clip, in no equation
+    assert amounts + warmed == pytest.approx(method.clips * clip_units(protocol))
 
 
 @pytest.fixture

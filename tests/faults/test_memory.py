@@ -23,6 +23,8 @@ ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
     RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried ..."),
     RuntimeError("[enforce fail at alloc_cpu.cpp] data. DefaultCPUAllocator: not enough memory: you tried to"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     MemoryError(),
 ]
 
@@ -57,7 +59,7 @@ def same_numbers(found: list[LoadedRecord], expected: list[LoadedRecord]) -> Non
             assert one.frame_values(name) == pytest.approx(other.frame_values(name), abs=1e-6)
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu", "cpu-2", "python"])
+@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu", "cpu-2", "cublas", "cudnn", "python"])
 def test_a_batch_too_large_for_the_method(
     tmp_path: Path, faults: Any, whole: list[LoadedRecord], error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
