@@ -58,7 +58,7 @@ def report(
 
     Args:
         work: a program in its plain form, such as the peer: the arithmetic of its convolutions and matrix products,
-            over our time, is given as a share of the peak. Shorter algorithms of ours can exceed what they replace.
+            over our time, is given as a share of the peak. It can exceed 1: the page written says why.
         type: of the numbers that "ours" multiplies, for the peak.
     """
     ours, peer = times["ours"], times["peer"]
