@@ -8,7 +8,7 @@ import torch
 
 from methods.conformance.base import Check, Result
 from methods.conformance.outcome import Caught, check_shape, described, difference
-from methods.conformance.subject import Subject
+from methods.conformance.subject import TOLERANCE, Subject
 
 RANGE_SLACK = 1e-6
 """How far outside [0, 1] rounding may push a value."""
@@ -151,7 +151,7 @@ class Samples(Check):
         moved = difference(alone[:, 0], drawn[:, 0])
         return self.alike(
             moved,
-            subject.tolerance,
+            TOLERANCE,
             "the first sample alike, however many are drawn",
             "samples differ; the first is the same when it is drawn alone, to",
             "Draw all numbers of a sample before those of the next.",

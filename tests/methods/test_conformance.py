@@ -29,6 +29,8 @@ CARD = MethodCard(
 )
 INDEXED = torch.device("cpu", 0)
 """Another name for the CPU, which stands for another device."""
+SWITCHES = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+"""Of TF32 on a GPU; they can be set without one."""
 
 
 class Sound:
@@ -414,6 +416,34 @@ def test_a_broken_adapter_fails_exactly_its_item(item, broken):
 def test_every_item_that_can_fail_has_a_broken_adapter():
     assert set(BROKEN) == {kind.name for kind in CHECKS} - {"cost"}
     assert len({kind.name for kind in CHECKS}) == len(CHECKS)
+
+
+@pytest.fixture
+def tf32():
+    """The switches of a user who allows TF32."""
+    before = [switch.fp32_precision for switch in SWITCHES]
+    for switch in SWITCHES:
+        switch.fp32_precision = "tf32"
+    yield
+    for switch, precision in zip(SWITCHES, before, strict=True):
+        switch.fp32_precision = precision
+
+
+@pytest.mark.usefixtures("tf32")
+def test_calls_are_made_in_full_float32_as_in_an_evaluation():
+    found = set()
+
+    class Looks(Sound):
+        def picture(self, conditioning):
+            found.add(tuple(switch.fp32_precision for switch in SWITCHES))
+            found.add((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+            return conditioning.x0
+
+    with torch.autocast("cpu", torch.bfloat16):
+        results = results_of(Looks)
+    assert not [result for result in results.values() if result.verdict == "failed"]
+    assert found == {("ieee", "ieee"), (False, False)}
+    assert {switch.fp32_precision for switch in SWITCHES} == {"tf32"}
 
 
 def test_after_an_essential_item_the_others_do_not_apply():
