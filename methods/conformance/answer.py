@@ -7,11 +7,8 @@ import time
 import torch
 
 from methods.conformance.base import Check, Result
-from methods.conformance.outcome import Caught, check_shape, described, difference
+from methods.conformance.outcome import Caught, check_finite, check_range, check_shape, described, difference
 from methods.conformance.subject import TOLERANCE, Subject
-
-RANGE_SLACK = 1e-6
-"""How far outside [0, 1] rounding may push a value."""
 
 
 class Prepares(Check):
@@ -62,10 +59,7 @@ class Finite(Check):
     essential = True
 
     def run(self, subject: Subject) -> Result:
-        bad = ~torch.isfinite(subject.first.value)
-        if bool(bad.any()):
-            count = f"{int(bad.sum())} of {bad.numel()} values NaN or infinite"
-            return self.failed("finite values", count, "Look for divisions by zero, roots and logarithms.")
+        check_finite(subject.first.value)
         return self.passed("all values are finite")
 
 
@@ -73,15 +67,12 @@ class Range(Check):
     """All values are in [0, 1]."""
 
     name = "range"
+    essential = True
 
     def run(self, subject: Subject) -> Result:
         value = subject.first.value
-        low, high = float(value.min()), float(value.max())
-        found = f"[{low:.4g}, {high:.4g}]"
-        if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
-            cure = "Divide by 255." if high > 2 else "Map [-1, 1] to [0, 1]." if low < -0.5 else "Use clamp(0, 1)."
-            return self.failed("values in [0, 1]", found, cure)
-        return self.passed(f"values in {found}")
+        check_range(value)
+        return self.passed(f"values in [{float(value.min()):.4g}, {float(value.max()):.4g}]")
 
 
 class OtherHorizon(Check):

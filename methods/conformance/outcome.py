@@ -8,9 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+import torch
 from torch import Tensor
 
 from metrics.errors import MethodError
+
+RANGE_SLACK = 1e-6
+"""How far outside [0, 1] rounding may push a value, as in an evaluation."""
 
 
 class PredictionFault(MethodError):
@@ -68,16 +72,41 @@ def check_shape(outcome: Outcome, shape: tuple[int, ...]) -> None:
         raise PredictionFault(f"a tensor [B, S, T, 3, H, W] = {list(shape)}", found, "Return the shape asked for.")
 
 
+def check_finite(value: Tensor) -> None:
+    """Raises PredictionFault where a value is NaN or infinite."""
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        raise PredictionFault(
+            "finite values",
+            f"{int(bad.sum())} of {bad.numel()} values NaN or infinite in a prediction of shape {list(value.shape)}",
+            "Look for divisions by zero, roots and logarithms.",
+        )
+
+
+def check_range(value: Tensor) -> None:
+    """Raises PredictionFault where a value is outside [0, 1]."""
+    low, high = float(value.min()), float(value.max())
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+        raise PredictionFault(
+            "values in [0, 1]",
+            f"[{low:.4g}, {high:.4g}] in a prediction of shape {list(value.shape)}",
+            "Divide by 255." if high > 2 else "Map [-1, 1] to [0, 1]." if low < -0.5 else "Use clamp(0, 1).",
+        )
+
+
 def checked(outcome: Outcome, shape: tuple[int, ...]) -> Tensor:
-    """The prediction of a call, float32 on the CPU.
+    """The prediction of a call, float32 in [0, 1] on the CPU.
 
     Raises:
-        PredictionFault: it raised, or returned something else than a float tensor of that shape.
+        PredictionFault: it raised, or returned something else than a float tensor of that shape with finite values in
+            [0, 1].
     """
     check_shape(outcome, shape)
     value = cast(Tensor, outcome.value)
     if not value.is_floating_point():
         raise PredictionFault("a floating point tensor", f"{value.dtype}", "Return values in [0, 1] as float32.")
+    check_finite(value)
+    check_range(value)
     return value.detach().float().cpu()
 
 

@@ -90,7 +90,7 @@ class Subject:
 
     @cached_property
     def prediction(self) -> Tensor:
-        """Of `usual`, float32 `[B, S, T, 3, H, W]`."""
+        """Of `usual`, float32 `[B, S, T, 3, H, W]` in [0, 1]."""
         return checked(self.first, self.shape)
 
     def one(self, row: int = 0) -> Shown:
@@ -149,10 +149,10 @@ class Subject:
         return Outcome(value, caught.error, tuple(states), _differing(before, conditioning))
 
     def predict(self, given: Shown, **options: Any) -> Tensor:
-        """As `call`; a prediction on the CPU, float32 `[B, S, T, 3, H, W]`.
+        """As `call`; a prediction on the CPU, float32 `[B, S, T, 3, H, W]` in [0, 1].
 
         Raises:
-            PredictionFault: it raised, or returned something else.
+            PredictionFault: it raised, or returned something else, or values that are not finite and in [0, 1].
         """
         outcome = self.call(given, **options)
         context, count = given.conditioning.context, options.get("samples")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -166,6 +167,28 @@ class TwoFramesExactly(Sound):
     def picture(self, conditioning):
         _, last = conditioning.context.unbind(1)
         return last
+
+
+class NaNAtOtherHorizon(Sound):
+    def video(self, conditioning, samples, seed):
+        video = super().video(conditioning, samples, seed)
+        return video if conditioning.horizon == 10 else video * torch.nan
+
+
+class InfiniteAtOtherSize(Sound):
+    def picture(self, conditioning):
+        return conditioning.x0 if conditioning.x0.shape[-1] == 24 else conditioning.x0 / 0
+
+
+class BytesAtOtherSize(Sound):
+    def video(self, conditioning, samples, seed):
+        video = super().video(conditioning, samples, seed)
+        return video if conditioning.x0.shape[-1] == 24 else video * 255
+
+
+class NaNFromMoreContext(Sound):
+    def picture(self, conditioning):
+        return conditioning.x0 if conditioning.context.shape[1] == 2 else conditioning.x0 * torch.nan
 
 
 class ManyEqualSamples(Sound):
@@ -353,9 +376,9 @@ BROKEN: dict[str, list[type]] = {
     "type": [Bytes],
     "finite values": [NotANumber],
     "range": [Signed],
-    "other horizon": [TenOnly],
-    "other size": [OneSize],
-    "more context": [TwoFramesExactly],
+    "other horizon": [TenOnly, NaNAtOtherHorizon],
+    "other size": [OneSize, InfiniteAtOtherSize, BytesAtOtherSize],
+    "more context": [TwoFramesExactly, NaNFromMoreContext],
     "samples": [ManyEqualSamples, EqualSamples, SamplesByCount],
     "inputs kept": [WritesToContext],
     "same seed": [Remembers],
@@ -451,6 +474,16 @@ def test_after_an_essential_item_the_others_do_not_apply():
     stop = [result.name for result in found].index("type")
     assert {result.verdict for result in found[:stop]} == {"passed"}
     assert {(r.verdict, r.found) for r in found[stop + 1 :]} == {("not applicable", "`type` failed")}
+
+
+def test_a_fault_of_values_says_in_which_prediction():
+    failed = results_of(BytesAtOtherSize)["other size"]
+    assert failed.expected == "values in [0, 1]"
+    assert re.fullmatch(r"\[\d+\S*, \d+\S*\] in a prediction of shape \[1, 1, 10, 3, 16, 16\]", failed.found)
+    assert failed.cure == "Divide by 255."
+    assert results_of(NaNAtOtherHorizon)["other horizon"].found == (
+        "6912 of 6912 values NaN or infinite in a prediction of shape [1, 1, 4, 3, 24, 24]"
+    )
 
 
 def test_an_unknown_exception_is_told_with_its_line():
