@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metrics.errors import MethodError
 
+AXES = "[B, S, T, 3, H, W]"
 RANGE_SLACK = 1e-6
 """How far outside [0, 1] rounding may push a value, as in an evaluation."""
 
@@ -60,16 +61,16 @@ class Caught:
         return False
 
 
-def check_shape(outcome: Outcome, shape: tuple[int, ...]) -> None:
-    """Raises PredictionFault unless a call returned a tensor of that shape."""
+def check_shape(outcome: Outcome, shape: tuple[int, ...], axes: str = AXES) -> None:
+    """Raises PredictionFault unless a call returned a tensor of that shape, whose axes are named for the message."""
     value = outcome.value
     if outcome.error is not None:
-        raise PredictionFault("a prediction", described(outcome.error), "Correct `predict`, or what the card admits.")
+        raise PredictionFault("a prediction", described(outcome.error), "Correct the method, or what the card admits.")
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         found = (
             f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"an object of type {type(value).__name__}"
         )
-        raise PredictionFault(f"a tensor [B, S, T, 3, H, W] = {list(shape)}", found, "Return the shape asked for.")
+        raise PredictionFault(f"a tensor {axes} = {list(shape)}", found, "Return the shape asked for.")
 
 
 def check_finite(value: Tensor) -> None:
@@ -94,14 +95,17 @@ def check_range(value: Tensor) -> None:
         )
 
 
-def checked(outcome: Outcome, shape: tuple[int, ...]) -> Tensor:
+def checked(outcome: Outcome, shape: tuple[int, ...], axes: str = AXES) -> Tensor:
     """The prediction of a call, float32 in [0, 1] on the CPU.
+
+    Args:
+        shape, axes: expected, and the names of its axes for messages.
 
     Raises:
         PredictionFault: it raised, or returned something else than a float tensor of that shape with finite values in
             [0, 1].
     """
-    check_shape(outcome, shape)
+    check_shape(outcome, shape, axes)
     value = cast(Tensor, outcome.value)
     if not value.is_floating_point():
         raise PredictionFault("a floating point tensor", f"{value.dtype}", "Return values in [0, 1] as float32.")

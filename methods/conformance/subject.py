@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.conformance.clips import ClipSource, Shown, shown
 from methods.conformance.outcome import Caught, Outcome, checked, named
 from methods.conformance.random import global_random
-from methods.interface import ChecksClips, Conditioning, Method, Poke, TruthMethod
+from methods.interface import AnswersManyPokes, ChecksClips, Conditioning, Method, Poke, TruthMethod
 from metrics.errors import DataError, MethodError
 from metrics.features.exact import exact_float32
 
@@ -134,18 +134,41 @@ class Subject:
             bait: the context lies in one piece of memory with the frames that follow.
         """
         used, count = method or self.method, self.samples if samples is None else samples
-        where = device or self.device
-        conditioning, truth = _copied(given.conditioning).to(where), given.truth.clone().to(where)
+
+        def predicted(conditioning: Conditioning, truth: Tensor) -> Any:
+            if "truth" in used.card.inputs:
+                return cast(TruthMethod, used).predict_from_truth(conditioning, truth, count, seed)
+            return cast(Method, used).predict(conditioning, count, seed)
+
+        return self._watched(predicted, given, device or self.device, around, bait)
+
+    def rollout(self, given: Shown, frames: Sequence[int] | None) -> Outcome:
+        """As `call`, of the `rollout_pokes` of a method that has it: the pokes of `given` on its first x0."""
+
+        def rolled(conditioning: Conditioning, truth: Tensor) -> Any:
+            assert conditioning.poke is not None
+            method = cast(AnswersManyPokes, self.method)
+            return method.rollout_pokes(conditioning.x0[0], conditioning.poke, conditioning.horizon, frames=frames)
+
+        return self._watched(rolled, given, self.device, AROUND)
+
+    def _watched(
+        self,
+        work: Callable[[Conditioning, Tensor], Any],
+        given: Shown,
+        device: torch.device,
+        around: int,
+        bait: bool = False,
+    ) -> Outcome:
+        """What became of `work` on copies of what is given: the conditioning and the truth, on `device`."""
+        conditioning, truth = _copied(given.conditioning).to(device), given.truth.clone().to(device)
         if bait:
             frames = torch.cat([conditioning.context, truth], 1)
             conditioning = replace(conditioning, context=frames[:, : conditioning.context.shape[1]])
         before = _copied(conditioning)
         value: Any = None
-        with global_random(around) as states, exact_float32(where), Caught() as caught:
-            if "truth" in used.card.inputs:
-                value = cast(TruthMethod, used).predict_from_truth(conditioning, truth, count, seed)
-            else:
-                value = cast(Method, used).predict(conditioning, count, seed)
+        with global_random(around) as states, exact_float32(device), Caught() as caught:
+            value = work(conditioning, truth)
         return Outcome(value, caught.error, tuple(states), _differing(before, conditioning))
 
     def predict(self, given: Shown, **options: Any) -> Tensor:

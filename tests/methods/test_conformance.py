@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -76,6 +76,15 @@ class Sound:
         assert conditioning.tracks is not None
         return conditioning.tracks[:, :, -1].sum((1, 2)).sin() / 8
 
+    def rollout_pokes(self, x0, pokes, horizon, frames=None):
+        count = len(pokes.location)
+        tracks = torch.zeros(count, 1, horizon + 1, 2)
+        given = Conditioning(x0.repeat(count, 2, 1, 1, 1), ["image"] * count, horizon, poke=pokes, tracks=tracks)
+        return self.drawn(Sound.video(self, given, 1, 0)[:, 0], frames)
+
+    def drawn(self, videos: Tensor, frames: Sequence[int] | None) -> Tensor:
+        return videos if frames is None else videos[:, [number - 1 for number in frames]]
+
 
 class Noisy(Sound):
     """The stochastic kind."""
@@ -92,6 +101,18 @@ class Noisy(Sound):
 
     def sources(self, conditioning: Conditioning, seed: int) -> list[torch.Generator]:
         return conditioning.generators(seed)
+
+
+class SeesX0Alone(Sound):
+    """The kind whose `rollout_pokes` sees all that `predict` does."""
+
+    card = replace(CARD, name="alone", inputs=frozenset({"context", "poke"}), min_context=1)
+
+    def refuse(self, conditioning: Conditioning) -> None:
+        super().refuse(replace(conditioning, context=conditioning.context.repeat(1, 2, 1, 1, 1), tracks=Tensor()))
+
+    def signal_of_tracks(self, conditioning: Conditioning) -> Tensor:
+        return torch.zeros(())
 
 
 class UntitledCard(Sound):
@@ -204,6 +225,46 @@ class EqualSamples(Noisy):
 class SamplesByCount(Noisy):
     def video(self, conditioning, samples, seed):
         return super().video(conditioning, samples, seed).flip(1)
+
+
+class DrawsAllFrames(Sound):
+    def drawn(self, videos, frames):
+        return videos
+
+
+class DrawsTheLastFrames(SeesX0Alone):
+    def drawn(self, videos, frames):
+        return videos if frames is None else videos[:, -len(frames) :]
+
+
+class RollsOutNaN(Sound):
+    def drawn(self, videos, frames):
+        return super().drawn(videos, frames) * torch.nan
+
+
+class RollsOutSigned(Sound):
+    def drawn(self, videos, frames):
+        return super().drawn(videos, frames) * 2 - 1
+
+
+class RollsOutSomethingElse(SeesX0Alone):
+    def rollout_pokes(self, x0, pokes, horizon, frames=None):
+        return super().rollout_pokes(x0.flip(-1), pokes, horizon, frames)
+
+
+class SwapsPokes(SeesX0Alone):
+    def drawn(self, videos, frames):
+        return super().drawn(videos.flip(0), frames)
+
+
+class RollsOutOverX0(Sound):
+    def rollout_pokes(self, x0, pokes, horizon, frames=None):
+        return super().rollout_pokes(x0.mul_(0.5), pokes, horizon, frames)
+
+
+class CannotRollOut(Sound):
+    def drawn(self, videos, frames):
+        raise OwnError("cannot")
 
 
 class WritesToContext(Sound):
@@ -380,6 +441,10 @@ BROKEN: dict[str, list[type]] = {
     "other size": [OneSize, InfiniteAtOtherSize, BytesAtOtherSize],
     "more context": [TwoFramesExactly, NaNFromMoreContext],
     "samples": [ManyEqualSamples, EqualSamples, SamplesByCount],
+    "many pokes": [
+        *(DrawsAllFrames, DrawsTheLastFrames, RollsOutNaN, RollsOutSigned, RollsOutSomethingElse, SwapsPokes),
+        *(RollsOutOverX0, CannotRollOut),
+    ],
     "inputs kept": [WritesToContext],
     "same seed": [Remembers],
     "other seed": [DeterministicButSeeded, IgnoresTheSeed],
@@ -474,6 +539,32 @@ def test_after_an_essential_item_the_others_do_not_apply():
     stop = [result.name for result in found].index("type")
     assert {result.verdict for result in found[:stop]} == {"passed"}
     assert {(r.verdict, r.found) for r in found[stop + 1 :]} == {("not applicable", "`type` failed")}
+
+
+def test_many_pokes_are_answered_as_predict_does_where_both_see_the_same():
+    results = results_of(SeesX0Alone)
+    assert [name for name, result in results.items() if result.verdict == "failed"] == []
+    assert results["many pokes"].found == "10 pokes on one image are answered as by `predict`, to 0.0e+00"
+    for build in (Sound, Noisy):  # tracks and another context frame, and randomness, besides
+        found = results_of(build)["many pokes"].found
+        assert found == "10 pokes on one image: the frames asked for, finite and in [0, 1]"
+
+
+def test_many_pokes_are_for_methods_that_say_so():
+    class Lacks(Sound):
+        rollout_pokes = None
+
+    class TakesNone(SeesX0Alone):
+        card = replace(CARD, inputs=frozenset({"context"}), min_context=1)
+
+        def refuse(self, conditioning):
+            pass
+
+        def signal_of_poke(self, conditioning):
+            return torch.full((len(conditioning.x0),), 0.5)
+
+    assert results_of(Lacks)["many pokes"] == Result("many pokes", "not applicable", "it has no rollout_pokes")
+    assert results_of(TakesNone)["many pokes"].found == "it takes no poke"
 
 
 def test_a_fault_of_values_says_in_which_prediction():
