@@ -10,13 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from bench.flow import DEFAULT, FLOWS
-from methods.interface import AnswersExactly, AnswersManyPokes, Conditioning, Method, Poke, clip_generator
+from methods.conformance.outcome import RANGE_SLACK
+from methods.interface import (
+    AnswersExactly,
+    AnswersManyPokes,
+    Conditioning,
+    ExactAnswer,
+    Method,
+    Poke,
+    clip_generator,
+)
 from metrics.control import MOVING
 from metrics.correlation import (
     FORMS,
@@ -133,7 +142,8 @@ def heatmaps(
         pokes: for each place float `[K, 2]`, px; None: drawn as `settings` say.
 
     Raises:
-        MethodError: the method takes no pokes, or cannot predict this image.
+        MethodError: the method takes no pokes, cannot predict this image, or returns something else than its contract
+            says.
         DataError: a place outside the image.
     """
     if "poke" not in method.card.inputs:
@@ -148,9 +158,8 @@ def heatmaps(
     flows, answered = [], []
     for place, asked in zip(places, pokes, strict=True):
         if isinstance(method, AnswersExactly):
-            found = method.exact_answer(_conditioning(image, place, asked, settings, clip_id))
-            flows.append(found.flow.double().cpu())
-            realised = found.displacement.double().cpu()
+            flow, realised = _exact_answer(method, image, place, asked, settings, clip_id)
+            flows.append(flow)
             answered.append(realised if bool(realised.ne(0).any()) else asked)
             continue
         last = _last_frames(method, image, place, asked, settings, clip_id)
@@ -223,15 +232,66 @@ def _last_frames(
     method: Method, image: Tensor, place: tuple[float, float], displacement: Tensor, settings: Settings, clip_id: str
 ) -> Tensor:
     """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]; in full float32, as in an evaluation."""
+    horizon, size = settings.horizon, tuple(image.shape)
     with exact_float32(image.device):
         if isinstance(method, AnswersManyPokes):
-            poke = Poke(image.new_tensor(place).expand(len(displacement), 2), displacement.to(image))
-            return method.rollout_pokes(image, poke, settings.horizon, frames=[settings.horizon])[:, -1]
-        frames = []
+            said, count = _said(method, place, "rollout_pokes"), len(displacement)
+            poke = Poke(image.new_tensor(place).expand(count, 2), displacement.to(image))
+            rolled = method.rollout_pokes(image, poke, horizon, frames=[horizon])
+            return _frames(rolled, said, "[K, F, 3, H, W]", (count, 1, *size)).to(image)[:, 0]
+        frames, said = [], _said(method, place, "predict")
         for some in displacement.split(settings.batch):
-            shown = _conditioning(image, place, some, settings, clip_id)
-            frames.append(method.predict(shown, 1, settings.seed)[:, 0, -1])
+            found = method.predict(_conditioning(image, place, some, settings, clip_id), 1, settings.seed)
+            shape = (len(some), 1, horizon, *size)
+            frames.append(_frames(found, said, "[B, S, T, 3, H, W]", shape).to(image)[:, 0, -1])
         return torch.cat(frames)
+
+
+def _exact_answer(
+    method: AnswersExactly,
+    image: Tensor,
+    place: tuple[float, float],
+    displacement: Tensor,
+    settings: Settings,
+    clip_id: str,
+) -> tuple[Tensor, Tensor]:
+    """The exact flow of each poke and the displacement that came true, px: float64 `[K, 2, H, W]` and `[K, 2]`."""
+    found = method.exact_answer(_conditioning(image, place, displacement, settings, clip_id))
+    said, count = _said(method, place, "exact_answer"), len(displacement)
+    if not isinstance(found, ExactAnswer):
+        raise MethodError(f"{said} returned {type(found).__name__}, expected an ExactAnswer; correct the method")
+    flow = _finite(found.flow, f"{said}: flow", "[B, 2, H, W]", (count, 2, *image.shape[1:]))
+    realised = _finite(found.displacement, f"{said}: displacement", "[B, 2]", (count, 2))
+    return flow.double().cpu(), realised.double().cpu()
+
+
+def _said(method: Method | AnswersExactly, place: tuple[float, float], call: str) -> str:
+    return f"{cast(Method, method).card.name}, poked at ({place[0]:g}, {place[1]:g}): {call}"
+
+
+def _finite(found: Any, said: str, axes: str, shape: tuple[int, ...]) -> Tensor:
+    """What a method returned for K pokes, K first.
+
+    Raises:
+        MethodError: no float tensor of that shape, or NaN or infinite values.
+    """
+    if not isinstance(found, Tensor) or not found.is_floating_point() or tuple(found.shape) != shape:
+        kind = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise MethodError(f"{said} returned {kind}, expected a float tensor {axes} = {list(shape)}; correct the method")
+    broken = ~torch.isfinite(found).flatten(1).all(1)
+    if bool(broken.any()):
+        count = f"{int(broken.sum())} of {len(broken)} pokes"
+        raise MethodError(f"{said} returned NaN or infinite values for {count}; correct the method")
+    return found.detach()
+
+
+def _frames(found: Any, said: str, axes: str, shape: tuple[int, ...]) -> Tensor:
+    """As `_finite`, of frames: MethodError for values outside [0, 1] too."""
+    frames = _finite(found, said, axes, shape)
+    low, high = float(frames.min()), float(frames.max())
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+        raise MethodError(f"{said} returned values in [{low:.4g}, {high:.4g}], expected [0, 1]; correct the method")
+    return frames
 
 
 def part_scores(found: Heatmap, parts: Tensor, counted: Tensor | None = None) -> dict[str, float]:

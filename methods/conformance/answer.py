@@ -7,11 +7,21 @@ import time
 import torch
 
 from methods.conformance.base import Check, Result
-from methods.conformance.outcome import Caught, check_shape, described, difference
-from methods.conformance.subject import Subject
+from methods.conformance.clips import Shown
+from methods.conformance.outcome import (
+    Caught,
+    check_finite,
+    check_range,
+    check_shape,
+    checked,
+    described,
+    difference,
+)
+from methods.conformance.subject import TOLERANCE, Subject
+from methods.interface import AnswersManyPokes, MethodCard, Poke
 
-RANGE_SLACK = 1e-6
-"""How far outside [0, 1] rounding may push a value."""
+POKES = 10
+"""Pokes on one image: enough for a method that answers many in another way than few."""
 
 
 class Prepares(Check):
@@ -62,10 +72,7 @@ class Finite(Check):
     essential = True
 
     def run(self, subject: Subject) -> Result:
-        bad = ~torch.isfinite(subject.first.value)
-        if bool(bad.any()):
-            count = f"{int(bad.sum())} of {bad.numel()} values NaN or infinite"
-            return self.failed("finite values", count, "Look for divisions by zero, roots and logarithms.")
+        check_finite(subject.first.value)
         return self.passed("all values are finite")
 
 
@@ -73,15 +80,12 @@ class Range(Check):
     """All values are in [0, 1]."""
 
     name = "range"
+    essential = True
 
     def run(self, subject: Subject) -> Result:
         value = subject.first.value
-        low, high = float(value.min()), float(value.max())
-        found = f"[{low:.4g}, {high:.4g}]"
-        if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
-            cure = "Divide by 255." if high > 2 else "Map [-1, 1] to [0, 1]." if low < -0.5 else "Use clamp(0, 1)."
-            return self.failed("values in [0, 1]", found, cure)
-        return self.passed(f"values in {found}")
+        check_range(value)
+        return self.passed(f"values in [{float(value.min()):.4g}, {float(value.max()):.4g}]")
 
 
 class OtherHorizon(Check):
@@ -151,10 +155,45 @@ class Samples(Check):
         moved = difference(alone[:, 0], drawn[:, 0])
         return self.alike(
             moved,
-            subject.tolerance,
+            TOLERANCE,
             "the first sample alike, however many are drawn",
             "samples differ; the first is the same when it is drawn alone, to",
             "Draw all numbers of a sample before those of the next.",
+        )
+
+
+class ManyPokes(Check):
+    """`rollout_pokes` gives the frames asked for, as `predict` does poke by poke where both see the same."""
+
+    name = "many pokes"
+
+    def excuse(self, subject: Subject) -> str:
+        if "poke" not in subject.card.inputs:
+            return "it takes no poke"
+        return "" if isinstance(subject.method, AnswersManyPokes) else "it has no rollout_pokes"
+
+    def run(self, subject: Subject) -> Result:
+        given, last = _many_pokes(subject.usual), subject.horizon
+        height, width = given.conditioning.x0.shape[-2:]
+        wanted = subject.predict(given)[:, 0] if _sees_x0_alone(subject.card) else None
+        moved = 0.0
+        for frames in (None, [last], sorted({1, last})):
+            outcome = subject.rollout(given, frames)
+            numbers = frames or list(range(1, last + 1))
+            found = checked(outcome, (POKES, len(numbers), 3, height, width), "[K, F, 3, H, W]")
+            if outcome.written:
+                cure = "Work on a copy: x.clone()."
+                return self.failed("inputs as they were", f"{', '.join(outcome.written)} changed", cure)
+            if wanted is not None:
+                moved = max(moved, difference(found, wanted[:, [number - 1 for number in numbers]]))
+        if wanted is None:
+            return self.passed(f"{POKES} pokes on one image: the frames asked for, finite and in [0, 1]")
+        return self.alike(
+            moved,
+            TOLERANCE,
+            "`rollout_pokes` to give the frames asked for, as `predict` does for each poke",
+            f"{POKES} pokes on one image are answered as by `predict`, to",
+            "Return video k for poke k, and frame t of it for t in `frames`.",
         )
 
 
@@ -170,7 +209,23 @@ class InputsKept(Check):
         return self.passed("no input is written to")
 
 
+def _sees_x0_alone(card: MethodCard) -> bool:
+    """Whether `predict` sees no more than `rollout_pokes` and draws nothing, so that both must agree."""
+    return not card.stochastic and card.inputs <= {"context", "poke"} and card.min_context == 1
+
+
+def _many_pokes(given: Shown) -> Shown:
+    """The first clip POKES times, poked where each of the clips is, as far as it is, in all directions."""
+    poke = given.conditioning.poke
+    assert poke is not None
+    places = [number % len(poke.location) for number in range(POKES)]
+    angles = 2 * torch.pi * torch.arange(POKES) / POKES
+    length = torch.linalg.vector_norm(poke.displacement[0])
+    turned = length * torch.stack([angles.cos(), angles.sin()], 1)
+    return given.select([0] * POKES).but(poke=Poke(poke.location[places], turned))
+
+
 CHECKS: tuple[type[Check], ...] = (
     *(Prepares, Shape, Type, Finite, Range),
-    *(OtherHorizon, OtherSize, MoreContext, Samples, InputsKept),
+    *(OtherHorizon, OtherSize, MoreContext, Samples, ManyPokes, InputsKept),
 )

@@ -8,9 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+import torch
 from torch import Tensor
 
 from metrics.errors import MethodError
+
+AXES = "[B, S, T, 3, H, W]"
+RANGE_SLACK = 1e-6
+"""How far outside [0, 1] rounding may push a value, as in an evaluation."""
 
 
 class PredictionFault(MethodError):
@@ -56,28 +61,56 @@ class Caught:
         return False
 
 
-def check_shape(outcome: Outcome, shape: tuple[int, ...]) -> None:
-    """Raises PredictionFault unless a call returned a tensor of that shape."""
+def check_shape(outcome: Outcome, shape: tuple[int, ...], axes: str = AXES) -> None:
+    """Raises PredictionFault unless a call returned a tensor of that shape, whose axes are named for the message."""
     value = outcome.value
     if outcome.error is not None:
-        raise PredictionFault("a prediction", described(outcome.error), "Correct `predict`, or what the card admits.")
+        raise PredictionFault("a prediction", described(outcome.error), "Correct the method, or what the card admits.")
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         found = (
             f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"an object of type {type(value).__name__}"
         )
-        raise PredictionFault(f"a tensor [B, S, T, 3, H, W] = {list(shape)}", found, "Return the shape asked for.")
+        raise PredictionFault(f"a tensor {axes} = {list(shape)}", found, "Return the shape asked for.")
 
 
-def checked(outcome: Outcome, shape: tuple[int, ...]) -> Tensor:
-    """The prediction of a call, float32 on the CPU.
+def check_finite(value: Tensor) -> None:
+    """Raises PredictionFault where a value is NaN or infinite."""
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        raise PredictionFault(
+            "finite values",
+            f"{int(bad.sum())} of {bad.numel()} values NaN or infinite in a prediction of shape {list(value.shape)}",
+            "Look for divisions by zero, roots and logarithms.",
+        )
+
+
+def check_range(value: Tensor) -> None:
+    """Raises PredictionFault where a value is outside [0, 1]."""
+    low, high = float(value.min()), float(value.max())
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+        raise PredictionFault(
+            "values in [0, 1]",
+            f"[{low:.4g}, {high:.4g}] in a prediction of shape {list(value.shape)}",
+            "Divide by 255." if high > 2 else "Map [-1, 1] to [0, 1]." if low < -0.5 else "Use clamp(0, 1).",
+        )
+
+
+def checked(outcome: Outcome, shape: tuple[int, ...], axes: str = AXES) -> Tensor:
+    """The prediction of a call, float32 in [0, 1] on the CPU.
+
+    Args:
+        shape, axes: expected, and the names of its axes for messages.
 
     Raises:
-        PredictionFault: it raised, or returned something else than a float tensor of that shape.
+        PredictionFault: it raised, or returned something else than a float tensor of that shape with finite values in
+            [0, 1].
     """
-    check_shape(outcome, shape)
+    check_shape(outcome, shape, axes)
     value = cast(Tensor, outcome.value)
     if not value.is_floating_point():
         raise PredictionFault("a floating point tensor", f"{value.dtype}", "Return values in [0, 1] as float32.")
+    check_finite(value)
+    check_range(value)
     return value.detach().float().cpu()
 
 

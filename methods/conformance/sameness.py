@@ -6,7 +6,7 @@ import torch
 
 from methods.conformance.base import Check, Result
 from methods.conformance.outcome import difference
-from methods.conformance.subject import AROUND, Subject
+from methods.conformance.subject import AROUND, TOLERANCE, Subject
 
 DEVICE_TOLERANCE = 2 / 255
 """Largest difference of a predicted value between a CPU and a GPU: two grey levels of 8 bits."""
@@ -64,7 +64,7 @@ class BatchSize(Check):
         moved = max(difference(together[row : row + 1], subject.alone(row)) for row in range(len(together)))
         return self.alike(
             moved,
-            subject.tolerance,
+            TOLERANCE,
             "a clip alone as in a batch",
             f"a clip alone is as in a batch of {len(together)}, to",
             "Use no statistics of the batch (call eval()), and draw from one generator a clip.",
@@ -81,7 +81,7 @@ class Order(Check):
         moved = difference(subject.prediction[backwards], subject.predict(subject.usual.select(backwards)))
         return self.alike(
             moved,
-            subject.tolerance,
+            TOLERANCE,
             "row k to show clip k in any order",
             "the same in reversed order, to",
             "Return the clips in the order given; draw for each from its own generator.",
@@ -120,7 +120,7 @@ class Threads(Check):
         moved = difference(*found)
         return self.alike(
             moved,
-            subject.tolerance,
+            TOLERANCE,
             "1 and 2 threads alike",
             "1 and 2 threads differ by",
             "Make sums independent of the number of threads.",
@@ -141,7 +141,7 @@ class Processes(Check):
             moved = max(moved, difference(subject.alone(row), again))
         return self.alike(
             moved,
-            subject.tolerance,
+            TOLERANCE,
             "a second build to predict each clip alike",
             "a second build, as in another process, predicts each clip alike, to",
             "Load weights instead of drawing them, and derive randomness from seed and clip id alone.",

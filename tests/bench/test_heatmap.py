@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,69 @@ def test_an_image_is_encoded_once_where_the_method_can() -> None:
     settings = Settings(pokes=8, horizon=2, longest=6.0)
     one, other = (heatmaps(m, image(), PLACES[:1], settings)[0] for m in (MovesTheSquare(), EncodesOnce()))
     assert torch.equal(one.maps["paper"], other.maps["paper"])
+
+
+def changed(video: Tensor, row: int, value: float) -> Tensor:
+    """The same with another value at one pixel of the last frame of a row."""
+    video = video.clone()
+    video[row, ..., -1, 0, 5, 5] = value
+    return video
+
+
+WRONG = {
+    "returned NaN or infinite values for 1 of 4 pokes": lambda video: changed(video, 2, torch.nan),
+    "returned values in [0, 255], expected [0, 1]": lambda video: changed(changed(video, 1, 255.0), 0, 0.0),
+    "expected a float tensor": lambda video: video[..., :-1],
+    "returned torch.uint8": lambda video: (255 * video).byte(),
+    "returned list": lambda video: video.tolist(),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+@pytest.mark.parametrize("call", ["predict", "rollout_pokes"])
+def test_frames_that_no_map_can_be_made_of_are_an_error(call: str, fault: str) -> None:
+    class Wrong(MovesTheSquare):
+        def predict(self, conditioning: Conditioning, samples: int, seed: int) -> Tensor:
+            found: Tensor = WRONG[fault](super().predict(conditioning, samples, seed))
+            return found
+
+    class WrongAtOnce(EncodesOnce):
+        def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int, frames: Sequence[int] | None = None) -> Tensor:
+            found: Tensor = WRONG[fault](super().rollout_pokes(x0, pokes, horizon, frames))
+            return found
+
+    method = Wrong() if call == "predict" else WrongAtOnce()
+    with pytest.raises(MethodError, match=rf"^square, poked at \(40, 20\): {call} .*{re.escape(fault)}"):
+        heatmaps(method, image(), PLACES[:1], Settings(pokes=4, horizon=2, longest=6.0))
+
+
+def test_of_many_pokes_one_frame_is_taken() -> None:
+    class AllFrames(MovesTheSquare):
+        def rollout_pokes(self, x0: Tensor, pokes: Poke, horizon: int, frames: Sequence[int] | None = None) -> Tensor:
+            return self.videos(x0.expand(len(pokes.location), -1, -1, -1), pokes, horizon)
+
+    wanted = re.escape("[4, 2, 3, 64, 64], expected a float tensor [K, F, 3, H, W] = [4, 1, 3, 64, 64]")
+    with pytest.raises(MethodError, match=wanted):
+        heatmaps(AllFrames(), image(), PLACES[:1], Settings(pokes=4, horizon=2))
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (ExactAnswer(torch.zeros(4, 2), torch.zeros(4, 2, 9, 9)), "flow returned torch.float32 [4, 2, 9, 9]"),
+        (ExactAnswer(torch.zeros(4, 2), torch.full((4, 2, 64, 64), torch.inf)), "infinite values for 4 of 4 pokes"),
+        (ExactAnswer(torch.full((4, 2), torch.nan), torch.zeros(4, 2, 64, 64)), "displacement returned NaN"),
+        (ExactAnswer(torch.zeros(2), torch.zeros(4, 2, 64, 64)), "expected a float tensor [B, 2] = [4, 2]"),
+        (torch.zeros(4, 2), "returned Tensor, expected an ExactAnswer"),
+    ],
+)
+def test_exact_answers_that_no_map_can_be_made_of_are_an_error(answer: ExactAnswer, fault: str) -> None:
+    class Wrong(KnowsItsFlow):
+        def exact_answer(self, conditioning: Conditioning) -> ExactAnswer:
+            return answer
+
+    with pytest.raises(MethodError, match=rf"^square, poked at \(40, 20\): exact_answer.*{re.escape(fault)}"):
+        heatmaps(Wrong(), image(), PLACES[:1], Settings(pokes=4, horizon=2))
 
 
 def test_pokes_are_as_long_as_they_are_said_to_be() -> None:

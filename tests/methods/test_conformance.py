@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,8 @@ CARD = MethodCard(
 )
 INDEXED = torch.device("cpu", 0)
 """Another name for the CPU, which stands for another device."""
+SWITCHES = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+"""Of TF32 on a GPU; they can be set without one."""
 
 
 class Sound:
@@ -73,6 +76,15 @@ class Sound:
         assert conditioning.tracks is not None
         return conditioning.tracks[:, :, -1].sum((1, 2)).sin() / 8
 
+    def rollout_pokes(self, x0, pokes, horizon, frames=None):
+        count = len(pokes.location)
+        tracks = torch.zeros(count, 1, horizon + 1, 2)
+        given = Conditioning(x0.repeat(count, 2, 1, 1, 1), ["image"] * count, horizon, poke=pokes, tracks=tracks)
+        return self.drawn(Sound.video(self, given, 1, 0)[:, 0], frames)
+
+    def drawn(self, videos: Tensor, frames: Sequence[int] | None) -> Tensor:
+        return videos if frames is None else videos[:, [number - 1 for number in frames]]
+
 
 class Noisy(Sound):
     """The stochastic kind."""
@@ -89,6 +101,18 @@ class Noisy(Sound):
 
     def sources(self, conditioning: Conditioning, seed: int) -> list[torch.Generator]:
         return conditioning.generators(seed)
+
+
+class SeesX0Alone(Sound):
+    """The kind whose `rollout_pokes` sees all that `predict` does."""
+
+    card = replace(CARD, name="alone", inputs=frozenset({"context", "poke"}), min_context=1)
+
+    def refuse(self, conditioning: Conditioning) -> None:
+        super().refuse(replace(conditioning, context=conditioning.context.repeat(1, 2, 1, 1, 1), tracks=Tensor()))
+
+    def signal_of_tracks(self, conditioning: Conditioning) -> Tensor:
+        return torch.zeros(())
 
 
 class UntitledCard(Sound):
@@ -166,6 +190,28 @@ class TwoFramesExactly(Sound):
         return last
 
 
+class NaNAtOtherHorizon(Sound):
+    def video(self, conditioning, samples, seed):
+        video = super().video(conditioning, samples, seed)
+        return video if conditioning.horizon == 10 else video * torch.nan
+
+
+class InfiniteAtOtherSize(Sound):
+    def picture(self, conditioning):
+        return conditioning.x0 if conditioning.x0.shape[-1] == 24 else conditioning.x0 / 0
+
+
+class BytesAtOtherSize(Sound):
+    def video(self, conditioning, samples, seed):
+        video = super().video(conditioning, samples, seed)
+        return video if conditioning.x0.shape[-1] == 24 else video * 255
+
+
+class NaNFromMoreContext(Sound):
+    def picture(self, conditioning):
+        return conditioning.x0 if conditioning.context.shape[1] == 2 else conditioning.x0 * torch.nan
+
+
 class ManyEqualSamples(Sound):
     def video(self, conditioning, samples, seed):
         return super().video(conditioning, samples, seed).expand(-1, samples, -1, -1, -1, -1)
@@ -179,6 +225,46 @@ class EqualSamples(Noisy):
 class SamplesByCount(Noisy):
     def video(self, conditioning, samples, seed):
         return super().video(conditioning, samples, seed).flip(1)
+
+
+class DrawsAllFrames(Sound):
+    def drawn(self, videos, frames):
+        return videos
+
+
+class DrawsTheLastFrames(SeesX0Alone):
+    def drawn(self, videos, frames):
+        return videos if frames is None else videos[:, -len(frames) :]
+
+
+class RollsOutNaN(Sound):
+    def drawn(self, videos, frames):
+        return super().drawn(videos, frames) * torch.nan
+
+
+class RollsOutSigned(Sound):
+    def drawn(self, videos, frames):
+        return super().drawn(videos, frames) * 2 - 1
+
+
+class RollsOutSomethingElse(SeesX0Alone):
+    def rollout_pokes(self, x0, pokes, horizon, frames=None):
+        return super().rollout_pokes(x0.flip(-1), pokes, horizon, frames)
+
+
+class SwapsPokes(SeesX0Alone):
+    def drawn(self, videos, frames):
+        return super().drawn(videos.flip(0), frames)
+
+
+class RollsOutOverX0(Sound):
+    def rollout_pokes(self, x0, pokes, horizon, frames=None):
+        return super().rollout_pokes(x0.mul_(0.5), pokes, horizon, frames)
+
+
+class CannotRollOut(Sound):
+    def drawn(self, videos, frames):
+        raise OwnError("cannot")
 
 
 class WritesToContext(Sound):
@@ -351,10 +437,14 @@ BROKEN: dict[str, list[type]] = {
     "type": [Bytes],
     "finite values": [NotANumber],
     "range": [Signed],
-    "other horizon": [TenOnly],
-    "other size": [OneSize],
-    "more context": [TwoFramesExactly],
+    "other horizon": [TenOnly, NaNAtOtherHorizon],
+    "other size": [OneSize, InfiniteAtOtherSize, BytesAtOtherSize],
+    "more context": [TwoFramesExactly, NaNFromMoreContext],
     "samples": [ManyEqualSamples, EqualSamples, SamplesByCount],
+    "many pokes": [
+        *(DrawsAllFrames, DrawsTheLastFrames, RollsOutNaN, RollsOutSigned, RollsOutSomethingElse, SwapsPokes),
+        *(RollsOutOverX0, CannotRollOut),
+    ],
     "inputs kept": [WritesToContext],
     "same seed": [Remembers],
     "other seed": [DeterministicButSeeded, IgnoresTheSeed],
@@ -416,11 +506,75 @@ def test_every_item_that_can_fail_has_a_broken_adapter():
     assert len({kind.name for kind in CHECKS}) == len(CHECKS)
 
 
+@pytest.fixture
+def tf32():
+    """The switches of a user who allows TF32."""
+    before = [switch.fp32_precision for switch in SWITCHES]
+    for switch in SWITCHES:
+        switch.fp32_precision = "tf32"
+    yield
+    for switch, precision in zip(SWITCHES, before, strict=True):
+        switch.fp32_precision = precision
+
+
+@pytest.mark.usefixtures("tf32")
+def test_calls_are_made_in_full_float32_as_in_an_evaluation():
+    found = set()
+
+    class Looks(Sound):
+        def picture(self, conditioning):
+            found.add(tuple(switch.fp32_precision for switch in SWITCHES))
+            found.add((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+            return conditioning.x0
+
+    with torch.autocast("cpu", torch.bfloat16):
+        results = results_of(Looks)
+    assert not [result for result in results.values() if result.verdict == "failed"]
+    assert found == {("ieee", "ieee"), (False, False)}
+    assert {switch.fp32_precision for switch in SWITCHES} == {"tf32"}
+
+
 def test_after_an_essential_item_the_others_do_not_apply():
     found = list(results_of(Bytes).values())
     stop = [result.name for result in found].index("type")
     assert {result.verdict for result in found[:stop]} == {"passed"}
     assert {(r.verdict, r.found) for r in found[stop + 1 :]} == {("not applicable", "`type` failed")}
+
+
+def test_many_pokes_are_answered_as_predict_does_where_both_see_the_same():
+    results = results_of(SeesX0Alone)
+    assert [name for name, result in results.items() if result.verdict == "failed"] == []
+    assert results["many pokes"].found == "10 pokes on one image are answered as by `predict`, to 0.0e+00"
+    for build in (Sound, Noisy):  # tracks and another context frame, and randomness, besides
+        found = results_of(build)["many pokes"].found
+        assert found == "10 pokes on one image: the frames asked for, finite and in [0, 1]"
+
+
+def test_many_pokes_are_for_methods_that_say_so():
+    class Lacks(Sound):
+        rollout_pokes = None
+
+    class TakesNone(SeesX0Alone):
+        card = replace(CARD, inputs=frozenset({"context"}), min_context=1)
+
+        def refuse(self, conditioning):
+            pass
+
+        def signal_of_poke(self, conditioning):
+            return torch.full((len(conditioning.x0),), 0.5)
+
+    assert results_of(Lacks)["many pokes"] == Result("many pokes", "not applicable", "it has no rollout_pokes")
+    assert results_of(TakesNone)["many pokes"].found == "it takes no poke"
+
+
+def test_a_fault_of_values_says_in_which_prediction():
+    failed = results_of(BytesAtOtherSize)["other size"]
+    assert failed.expected == "values in [0, 1]"
+    assert re.fullmatch(r"\[\d+\S*, \d+\S*\] in a prediction of shape \[1, 1, 10, 3, 16, 16\]", failed.found)
+    assert failed.cure == "Divide by 255."
+    assert results_of(NaNAtOtherHorizon)["other horizon"].found == (
+        "6912 of 6912 values NaN or infinite in a prediction of shape [1, 1, 4, 3, 24, 24]"
+    )
 
 
 def test_an_unknown_exception_is_told_with_its_line():
