@@ -127,8 +127,8 @@ def simulate_poke(
     vectors = flow.detach().cpu().double().numpy()
     bare = _scaled(np.hypot(vectors[0], vectors[1])[inside])
     mask = None if rule.foreground == "none" else foreground_mask(rule, x0, parts, clip_id, margin)[inside]
-    generator = clip_generator(seed, f"poke/{clip_id}")
-    beside = float(torch.rand(1, generator=generator)) < rule.background
+    generator = _generator(seed, clip_id)
+    beside = _drawn_beside(rule, generator)
     places, kind = candidates(bare, mask)
     sources = places
     if beside:
@@ -143,6 +143,19 @@ def simulate_poke(
     rows = torch.from_numpy(source // columns + margin)
     displacement = flow.detach().cpu()[:, rows, torch.from_numpy(source % columns + margin)].T
     return Draw(location.float(), displacement.float().contiguous(), kind)
+
+
+def is_beside(rule: PokeRule, seed: int, clip_id: str) -> bool:
+    """Whether the poke that `simulate_poke` draws for a clip is beside the object: nothing is to move after it."""
+    return rule.source == "flow" and _drawn_beside(rule, _generator(seed, clip_id))
+
+
+def _generator(seed: int, clip_id: str) -> torch.Generator:
+    return clip_generator(seed, f"poke/{clip_id}")
+
+
+def _drawn_beside(rule: PokeRule, generator: torch.Generator) -> bool:
+    return float(torch.rand(1, generator=generator)) < rule.background
 
 
 def candidates(amplitude: Amplitude, foreground: Mask | None) -> tuple[NDArray[np.intp], Kind]:

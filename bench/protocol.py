@@ -85,11 +85,6 @@ class Protocol(BaseModel):
             )
         if self.poke is not None and self.poke.count > 1:
             raise ValueError(f"poke: methods are given one poke a clip, found count = {self.poke.count}; leave it out")
-        if control and self.poke is not None and self.poke.background > 0:
-            raise ValueError(
-                f"{control[0]} measures pokes of the object, found background = {self.poke.background:g}: after a poke "
-                "beside it nothing is to move; leave background out, and see beside_stillness for such pokes"
-            )
         if self.tracker is not None and self.tracker not in FLOWS:
             FLOWS.get(self.tracker)  # raises with near matches
         if self.anchored and self.tracker is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.motion import MotionMeter
-from bench.pokes import PokeRule, on_object, simulate_poke
+from bench.pokes import PokeRule, is_beside, on_object, simulate_poke
 from bench.protocol import Protocol
 from bench.record import Arrays
 from methods.interface import Clip, Conditioning, Poke
@@ -34,7 +34,8 @@ class Truth:
         flow: `[B, 2, H, W]`, px, from x0 to the last true frame.
         exact: whether it is exact.
         visible: bool `[B, H, W]`: whether what a pixel shows in x0 is still seen in the last frame; None: not known.
-        on_object: bool `[B]`: whether the clip's poke is on the object, as its parts say; where it knows none: True.
+        on_object: bool `[B]`: whether the clip's poke is on the object, as its parts say; where it knows none: whether
+            it was drawn so.
         beside: a poke beside the object for each clip; None unless a metric needs it.
     """
 
@@ -76,7 +77,7 @@ class ControlScorer:
     def truth(self, clips: Sequence[Clip], conditioning: Conditioning, target: Tensor) -> Truth | None:
         """What is known of a batch; None where the protocol has no clip metrics.
 
-        The flow is exact where every clip of the batch carries it.
+        The flow is exact where every clip of the batch carries it. After a poke beside the object nothing is to move.
 
         Raises:
             ProtocolError: motion is to be measured from the truth too, and it is not known exactly.
@@ -95,7 +96,14 @@ class ControlScorer:
         beside = self._beside(clips, flow) if "beside" in self._needs else None
         seen = [clip.visible for clip in clips if clip.visible is not None]
         visible = torch.stack(seen) if len(seen) == len(clips) else None
-        return Truth(flow, exact, visible, on_object(clips, conditioning.poke), beside)
+        on = on_object(clips, conditioning.poke)
+        rule = self._rule
+        still = [row for row, clip in enumerate(clips) if rule and is_beside(rule, self._seed, clip.clip_id)]
+        if still:
+            flow[still], on[still] = 0, False
+            if visible is not None:
+                visible[still] = True
+        return Truth(flow, exact, visible, on, beside)
 
     def score(
         self, pred: Tensor, target: Tensor, conditioning: Conditioning, truth: Truth | None, predict: Predict

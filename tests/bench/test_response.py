@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -221,6 +222,29 @@ def test_pokes_beside_the_object_count_for_stillness_and_not_for_following(tmp_p
     values = {name: record.clip_values(name) for name in protocol.metrics}
     assert all(torch.isnan(torch.as_tensor(values[name])).all() for name in protocol.metrics[:4])
     assert bool((torch.as_tensor(values["leakage"]) > 1).all())
+
+
+@pytest.mark.parametrize("foreground", ["none", "parts"])
+def test_after_a_poke_beside_the_object_what_stands_still_is_right(tmp_path: Path, foreground: str) -> None:
+    class WithoutParts(SlidingSquare):
+        def load(self, clip_id: str) -> Clip:
+            clip = super().load(clip_id)
+            return clip if foreground == "parts" else replace(clip, parts=None)
+
+    protocol = Protocol(
+        dataset="square",
+        context=1,
+        metrics=("flow_error", "leakage", "endpoint_error"),
+        poke=PokeRule.model_validate({"foreground": foreground, "background": 1.0}),
+        flow="exact",
+        tracker="dis",
+        anchored=True,
+    )
+    still, moved = evaluate([CopyLastFrame(), MovesEverything()], WithoutParts(), protocol, Store(tmp_path))
+    for name in ("flow_error", "leakage"):
+        assert still.clip_values(name).max() == 0
+        assert moved.clip_values(name).min() > 1
+    assert np.isnan([record.clip_values("endpoint_error") for record in (still, moved)]).all()
 
 
 def test_motion_that_no_metric_asks_for_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
