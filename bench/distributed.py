@@ -88,19 +88,19 @@ def choose_device(name: str | None = None) -> torch.device:
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cuda" or (name is None and count):
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % _some(count))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % _at_least_one(count))
     try:
         device = torch.device("cpu" if name is None else name)
     except RuntimeError as error:
         raise DeviceError(f'expected "cpu", "cuda" or "cuda:N" as device, found {name!r}') from error
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f'expected "cpu", "cuda" or "cuda:N" as device, found {name!r}')
-    if device.type == "cuda" and (device.index or 0) >= _some(count):
+    if device.type == "cuda" and (device.index or 0) >= _at_least_one(count):
         raise DeviceError(f'there is no device {name!r} here: GPUs are "cuda:0" to "cuda:{count - 1}"')
     return device
 
 
-def _some(count: int) -> int:
+def _at_least_one(count: int) -> int:
     if not count:
         raise DeviceError('there is no GPU that PyTorch can use here; leave the device out, or say "cpu"')
     return count

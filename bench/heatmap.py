@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bench.flow import DEFAULT, FLOWS
-from methods.conformance.outcome import RANGE_SLACK
 from methods.interface import (
+    RANGE_SLACK,
     AnswersExactly,
     AnswersManyPokes,
     Conditioning,

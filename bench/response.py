@@ -66,7 +66,7 @@ class ControlScorer:
             name: METRICS.get(name)(device=device) for name in protocol.metrics if METRICS.get(name).card.kind == "clip"
         }
         self._needs = needed(list(self.metrics.values()))
-        self._measures = any(metric.by_motion or metric.needs for metric in self.metrics.values())
+        self._measures = any(metric.measures_motion() for metric in self.metrics.values())
         self._context, self._seed, self._rule = protocol.context, protocol.seed, protocol.poke
         self._meter = (
             MotionMeter(protocol.tracker, anchored=protocol.anchored, device=device)

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.protocol import Protocol, Quantise
 from bench.record import Arrays, MetricFacts
 from bench.reference_cache import ReferenceCache
+from methods.interface import RANGE_SLACK
 from metrics.base import METRICS, FrameMetric, SetMetric
 from metrics.eight_bits import rounded, truncated
 from metrics.errors import MethodError, ProtocolError
@@ -133,7 +134,7 @@ def check_prediction(pred: Any, name: str, clip_ids: list[str], shape: tuple[int
         raise MethodError(f"{where}: expected shape [B, S, T, 3, H, W] = {list(shape)}, found {list(pred.shape)}")
     flat = pred.detach().flatten(1)
     low, high = flat.amin(1), flat.amax(1)
-    bad = ~((low >= -1e-6) & (high <= 1 + 1e-6))
+    bad = ~((low >= -RANGE_SLACK) & (high <= 1 + RANGE_SLACK))
     if bool(bad.any()):
         rows = bad.nonzero().flatten().tolist()
         broken = [row for row in rows if not bool(torch.isfinite(flat[row]).all())]

@@ -235,7 +235,7 @@ def _recompute(
 
 def _by_motion(metric: str) -> bool:
     made: Any = METRICS.get(metric)
-    return bool(made.card.kind == "clip" and (made.by_motion or made.needs))
+    return made.card.kind == "clip" and made.measures_motion()
 
 
 def _compared(cell: str, found: Arrays, stored: Arrays, tolerance: float, measured: float) -> Recomputed:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 INPUTS = ("context", "poke", "tracks", "truth")
 """What a method may declare that it uses. "truth" is for reference rows that see the answer."""
+RANGE_SLACK = 1e-6
+"""How far outside [0, 1] rounding may push a predicted value."""
 PROMISES = ("zero_stillness", "beside_stillness")
 """What a method may promise: that all stays at rest under a poke of no length, and under one beside the object."""
 

@@ -88,6 +88,11 @@ class ControlMetric(ABC):
     def __init__(self, device: torch.device | str = "cpu", mode: str = "exact") -> None:
         self.device, self.mode = device, mode
 
+    @classmethod
+    def measures_motion(cls) -> bool:
+        """Whether motion has to be measured for it, in the prediction or in those for further pokes."""
+        return cls.by_motion or bool(cls.needs)
+
     @abstractmethod
     def score(self, response: Response) -> Tensor:
         """float64 `[B]`."""

@@ -137,7 +137,7 @@ def score_amounts(protocol: Protocol, method: Answerer, shared: int) -> Amounts:
     if further:
         found[predict_column(method.name)] = further * method.samples * units
     for metric in clip_metrics:
-        if metric.by_motion or metric.needs:
+        if metric.measures_motion():
             found[OTHER_CLIP] = found.get(OTHER_CLIP, 0.0) + units * method.samples
         else:
             found[metric.card.name] = units * method.samples
@@ -162,7 +162,7 @@ def score_parts(protocol: Protocol) -> list[tuple[str, ...]]:
         metric = METRICS.get(name)
         if metric.card.kind == "set":
             sets.setdefault(metric.extractor, []).append(name)
-        elif metric.card.kind == "clip" and (metric.by_motion or metric.needs):
+        elif metric.card.kind == "clip" and metric.measures_motion():
             motion.append(name)
         else:
             frames.append((name,))

@@ -11,11 +11,10 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
+from methods.interface import RANGE_SLACK
 from metrics.errors import MethodError
 
 AXES = "[B, S, T, 3, H, W]"
-RANGE_SLACK = 1e-6
-"""How far outside [0, 1] rounding may push a value, as in an evaluation."""
 
 
 class PredictionFault(MethodError):
