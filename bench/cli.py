@@ -482,10 +482,15 @@ def methods() -> None:
 
 
 @app.command()
-def metrics() -> None:
-    """List the metrics and their conventions."""
+def metrics(
+    name: Annotated[str | None, typer.Argument(help="A metric, to show everything of it; default: list all.")] = None,
+) -> None:
+    """List the metrics, or show the convention of one, its limits, and the program that it is tested against."""
     from metrics.base import METRICS
 
+    if name is not None:
+        typer.echo(METRICS.get(name).card.text())
+        return
     _list({name: METRICS.summary(name) for name in METRICS})
 
 

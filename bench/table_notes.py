@@ -65,6 +65,7 @@ def table_notes(
             "Rows given the truth saw the frames to be predicted; they do not compete for the best value, and have no "
             "letters."
         )
+    notes += _method_notes(records)
     for record in records:
         notes += _row_notes(record)
     notes += [f"Left out as unreadable: {name}." for name in facts.data.skipped]
@@ -168,11 +169,18 @@ def _track_note(protocol: Protocol) -> str:
     return f"Tracks: {rule.count} points followed through {rule.estimator} flow, foreground {rule.foreground}."
 
 
+def _method_notes(records: Sequence[LoadedRecord]) -> Iterator[str]:
+    titles: dict[str, list[str]] = {}
+    for record in records:
+        titles.setdefault(record.facts.method.notes, []).append(record.facts.method.title)
+    titles.pop("", None)
+    for note, named in titles.items():
+        yield f"{'; '.join(named)}: {note}"
+
+
 def _row_notes(record: LoadedRecord) -> list[str]:
     facts, notes = record.facts, []
     title = facts.method.title
-    if facts.method.notes:
-        notes.append(f"{title}: {facts.method.notes}")
     for name, metric in facts.metrics.items():
         if metric.kind == "clip":
             undefined = int(np.isnan(record.clip_values(name)).any(1).sum())

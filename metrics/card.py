@@ -40,3 +40,19 @@ class MetricCard:
     min_frames: int = 1
     min_clips: int = 1
     min_side: int = 1
+
+    def text(self) -> str:
+        """The card as lines of a label and what it says, for people."""
+        low, high = self.bounds
+        values = f"{'(-inf' if low is None else f'[{low:g}'}, {'inf)' if high is None else f'{high:g}]'}"
+        lines = {
+            "title": f"{self.title}{f', {self.unit}' if self.unit else ''}; version {self.version}",
+            "convention": self.convention,
+            "better": f"{'higher' if self.higher_is_better else 'lower'}; values in {values}",
+            "one value": {"frame": "a frame", "clip": "a clip", "set": "a set of clips"}[self.kind],
+            "at least": f"frames: {self.min_frames}, clips: {self.min_clips}, side: {self.min_side} px",
+            "tested against": f"{self.reference}, to {self.tolerance}",
+            **{f"weights {name}": sha256 for name, sha256 in self.weights.items()},
+        }
+        width = max(map(len, lines))
+        return "\n".join(f"{label:<{width}}  {words}" for label, words in lines.items())

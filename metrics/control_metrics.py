@@ -99,7 +99,15 @@ class ControlMetric(ABC):
 
 
 def _card(
-    name: str, title: str, convention: str, unit: str = "px", higher_is_better: bool = False, version: int = VERSION
+    name: str,
+    title: str,
+    convention: str,
+    unit: str = "px",
+    higher_is_better: bool = False,
+    version: int = VERSION,
+    bounds: tuple[float | None, float | None] = (0.0, None),
+    reference: str = "closed form",
+    tolerance: str = "1e-6 absolute",
 ) -> MetricCard:
     return MetricCard(
         name=name,
@@ -108,9 +116,9 @@ def _card(
         version=version,
         convention=convention,
         higher_is_better=higher_is_better,
-        bounds=(None, None),
-        reference="closed form",
-        tolerance="1e-9 absolute",
+        bounds=bounds,
+        reference=reference,
+        tolerance=tolerance,
         unit=unit,
     )
 
@@ -138,6 +146,7 @@ class DirectionError(ControlMetric):
         f"angle between the motion of the poked point and the poke, degrees; clips where either is at most {MOVING} px "
         "are left out",
         "deg",
+        bounds=(0.0, 180.0),
     )
 
     def score(self, response: Response) -> Tensor:
@@ -155,6 +164,7 @@ class PokeShare(ControlMetric):
         "over clips with pokes of at least 1 px",
         "",
         higher_is_better=True,
+        bounds=(None, None),
     )
 
     def score(self, response: Response) -> Tensor:
@@ -175,6 +185,7 @@ class DoseSlope(ControlMetric):
         "",
         higher_is_better=True,
         version=2,
+        bounds=(None, None),
     )
     needs = frozenset({"doses"})
 
@@ -222,6 +233,7 @@ class ZeroStillness(ControlMetric):
         "",
         higher_is_better=True,
         version=2,
+        bounds=(0.0, 1.0),
     )
     needs = frozenset({"still"})
 
@@ -241,6 +253,7 @@ class BesideStillness(ControlMetric):
         "",
         higher_is_better=True,
         version=2,
+        bounds=(0.0, 1.0),
     )
     needs = frozenset({"beside"})
 
@@ -260,6 +273,8 @@ class MovingLPIPS(ControlMetric):
         "their straight way to the end, mean over frames",
         "",
         version=2,
+        reference="lpips 0.1.4, where the region is the whole picture",
+        tolerance="1e-5 absolute",
     )
     by_motion = False
 
@@ -279,6 +294,8 @@ class MovingPSNR(ControlMetric):
         "",
         higher_is_better=True,
         version=2,
+        bounds=(0.0, PSNR_CAP),
+        tolerance="1e-5 absolute",
     )
     by_motion = False
 
@@ -303,6 +320,7 @@ class Retrieval(ControlMetric):
         "than to those of the other pokes of the scene",
         "",
         higher_is_better=True,
+        bounds=(0.0, 1.0),
     )
 
     def score(self, response: Response) -> Tensor:

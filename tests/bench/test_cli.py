@@ -102,6 +102,18 @@ def test_lists_have_one_line_each(bench, command, name):
     assert any(line.startswith(name) and len(line) > len(name) + 10 for line in out.splitlines())
 
 
+def test_a_metric_is_shown_with_its_limits_and_what_it_is_tested_against(bench):
+    status, out, _ = bench("metrics", "fvd")
+    assert status == 0
+    shown = dict(line.split("  ", 1) for line in out.splitlines())
+    assert shown["tested against"].strip().startswith("TF-Hub module i3d-kinetics-400/1")
+    assert shown["tested against"].endswith("to 1e-5 relative")
+    assert shown["better"].strip() == "lower; values in [0, inf)"
+    assert shown["at least"].strip() == "frames: 9, clips: 2, side: 1 px"
+    status, _, err = bench("metrics", "fvdd")
+    assert (status, "did you mean 'fvd'" in err) == (1, True)
+
+
 def test_export_and_score_predictions_made_outside(bench, videos, tmp_path):
     context = tmp_path / "context"
     status, _, err = bench("data", "export", "reference", context, "--data", videos, *OPTIONS)

@@ -265,3 +265,13 @@ def test_rows_of_one_title_are_told_apart_and_are_no_seeds(records):
 
 def test_no_spread_without_seeds(records):
     assert "Spread" not in build_table("T", records[:2]).markdown()
+
+
+def test_what_holds_of_several_methods_is_said_once(records):
+    def noted(record, title, notes):
+        method = record.facts.method.model_copy(update={"title": title, "notes": notes})
+        return LoadedRecord(record.facts.model_copy(update={"method": method}), record.arrays)
+
+    rows = [noted(records[0], "A", "Sees x0."), noted(records[1], "B", "Sees all."), noted(records[3], "C", "Sees x0.")]
+    notes = build_table("T", rows).notes
+    assert [note for note in notes if note.endswith(("Sees x0.", "Sees all."))] == ["A; C: Sees x0.", "B: Sees all."]
