@@ -31,9 +31,7 @@ StoreOption = Annotated[Path, typer.Option(help="Folder of result records.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Protocol field to replace: FIELD=VALUE.")]
 SkipOption = Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")]
 SkipAsEvaluateOption = Annotated[bool, typer.Option(help="As given to `bench evaluate`.")]
-ValidationOption = Annotated[
-    bool, typer.Option("--validation", help="On the clips that trainings hold out, in place of the test clips.")
-]
+SplitOption = Annotated[str, typer.Option(help='"test", "train", or "validation": what trainings hold out of "train".')]
 MethodsOption = Annotated[list[str] | None, typer.Option("--method", help="Methods in place of the suite's.")]
 
 DEFAULT_STORE = Path("out/records")
@@ -50,7 +48,7 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
     skip_unreadable: SkipOption = False,
     fetch: Annotated[bool, typer.Option(help="Download the data set first when it is not there.")] = False,
-    validation: ValidationOption = False,
+    split: SplitOption = "test",
 ) -> None:
     """Evaluate the methods of a suite; what is there already is not computed again."""
     from bench.distributed import choose_device, world
@@ -59,7 +57,7 @@ def evaluate(
     from methods.registry import build_method
 
     with world() as peers, clip_bar("evaluate", peers.first) as bar:
-        chosen, opened = _suite(suite, data, method, set_, skip_unreadable, fetch, validation, peers)
+        chosen, opened = _suite(suite, data, method, set_, skip_unreadable, fetch, split, peers)
         run(
             [build_method(spec) for spec in chosen.methods],
             opened,
@@ -122,13 +120,13 @@ def tables(
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(help="Folder for the .md, .tex and .csv files.")] = Path("out/tables"),
     skip_unreadable: SkipAsEvaluateOption = False,
-    validation: ValidationOption = False,
+    split: SplitOption = "test",
 ) -> None:
     """Print the table of a suite from its records, and write it as markdown, LaTeX and CSV."""
     from bench.output import check_writable
     from bench.suite import suite_table, write_table
 
-    chosen, opened = _suite(suite, data, method, set_, skip_unreadable, validation=validation)
+    chosen, opened = _suite(suite, data, method, set_, skip_unreadable, split=split)
     check_writable(out / f"{chosen.name}.md")
     table = suite_table(chosen, opened, store)
     write_table(table, out, chosen.name)
@@ -662,7 +660,7 @@ def _suite(
     pairs: list[str] | None,
     skip_unreadable: bool,
     fetch: bool = False,
-    validation: bool = False,
+    split: str = "test",
     world: World | None = None,
 ) -> tuple[Suite, DataSet]:
     from bench.suite import open_suite_data
@@ -675,7 +673,7 @@ def _suite(
             pairs or [],
             skip_unreadable=skip_unreadable,
             fetch=fetch,
-            validation=validation,
+            split=split,
             world=world,
             progress=bar,
         )

@@ -24,6 +24,9 @@ from metrics.cache import user_path
 from metrics.errors import ProtocolError, RecordError
 from metrics.parsing import parse_toml
 
+SPLITS = ("test", "validation", "train")
+"""What a suite can be evaluated on."""
+
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     """Turns "size=128" into {"size": 128}; values are read as TOML, bare words as strings.
@@ -76,7 +79,7 @@ def open_suite_data(
     *,
     skip_unreadable: bool = False,
     fetch: bool = False,
-    validation: bool = False,
+    split: str = "test",
     world: World | None = None,
     progress: Progress | None = None,
 ) -> tuple[Suite, DataSet]:
@@ -89,36 +92,56 @@ def open_suite_data(
         pairs: protocol fields to replace, "FIELD=VALUE".
         skip_unreadable: leave out files that cannot be read.
         fetch: download the data set when it is not there and can be downloaded.
-        validation: in place of the test clips, those that trainings on this data set hold out of its training split.
+        split: "test" (all clips of data without splits), "train", or "validation": the clips that trainings on this
+            data set hold out of its training split.
         world: this process among its peers; the first one prepares the data, the others wait for it.
         progress: called during download and preparation.
 
     Raises:
         ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid, or data without a training
-            split were to be validated on.
+            split were asked for it.
     """
+    if split not in SPLITS:
+        raise ProtocolError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
     suite, where = chosen_suite(name, data, methods, pairs)
     world = world or World()
     if not world.first:
         world.barrier()
     if fetch and world.first and where in DATASETS and not DATASETS.get(where).status().present:
         fetch_dataset(where, progress)
-    if validation:
+    if split != "test" and "train" not in splits_of(where):
+        raise ProtocolError(
+            f"{split} clips: expected a data set with a training split, found {where}; `bench data list` shows data "
+            "sets, and `bench data prepare folder` splits a folder of videos"
+        )
+    if split == "validation":
         opened = open_validation_data(suite.protocol, where, progress)
     else:
-        opened = open_protocol_data(suite.protocol, where, skip_unreadable=skip_unreadable, progress=progress)
+        opened = open_protocol_data(
+            suite.protocol,
+            where,
+            skip_unreadable=skip_unreadable,
+            split="train" if split == "train" else None,
+            progress=progress,
+        )
     if world.first:
         world.barrier()
     return suite, opened
 
 
 def open_protocol_data(
-    protocol: Protocol, where: str | None = None, *, skip_unreadable: bool = False, progress: Progress | None = None
+    protocol: Protocol,
+    where: str | None = None,
+    *,
+    skip_unreadable: bool = False,
+    split: str | None = None,
+    progress: Progress | None = None,
 ) -> DataSet:
     """Opens a data set as a protocol says.
 
     Args:
         where: a data set's name or a folder; None: the protocol's.
+        split: see `bench.data.registry.open_dataset`.
 
     Raises:
         DataError, RegistryError: the data cannot be opened.
@@ -132,6 +155,7 @@ def open_protocol_data(
         clips_per_source=protocol.clips_per_source,
         seed=protocol.seed,
         skip_unreadable=skip_unreadable,
+        split=split,
         progress=progress,
     )
 
@@ -142,14 +166,8 @@ def open_validation_data(protocol: Protocol, where: str, progress: Progress | No
     Choices that are made on these leave the test clips unseen.
 
     Raises:
-        ProtocolError: `where` has no training split.
         DataError, RegistryError: the data cannot be opened.
     """
-    if "train" not in splits_of(where):
-        raise ProtocolError(
-            f"validation: expected a data set with a training split, which clips are held out of, found {where}; "
-            "`bench data list` shows data sets, and `bench data prepare folder` splits a folder of videos"
-        )
     shared = ("size", "context", "horizon", "frame_rate", "seed")
     plan = DataPlan.model_validate({"dataset": where, **{name: getattr(protocol, name) for name in shared}})
     held = open_training_data(plan, progress).validation

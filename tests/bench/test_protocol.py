@@ -120,13 +120,23 @@ def test_validation_takes_the_clips_that_trainings_hold_out(monkeypatch):
 
     monkeypatch.setattr("bench.suite.open_training_data", opened)
     pairs = ["size=128", "horizon=9", "seed=3"]
-    _, data = open_suite_data("table1", methods=["copy-last-frame"], pairs=pairs, validation=True)
+    _, data = open_suite_data("table1", methods=["copy-last-frame"], pairs=pairs, split="validation")
     assert data == "held out"
     assert plans == [DataPlan(dataset="sim-plants", size=128, context=2, horizon=9, seed=3)]
 
 
-def test_validation_needs_a_training_split(tmp_path):
+def test_training_and_validation_clips_need_a_training_split(tmp_path):
     with pytest.raises(ProtocolError, match="expected a data set with a training split"):
-        open_suite_data("reference", str(tmp_path), validation=True)
+        open_suite_data("reference", str(tmp_path), split="validation")
     with pytest.raises(ProtocolError, match="found humans-real-mini"):
-        open_suite_data("reference-real", validation=True)
+        open_suite_data("reference-real", split="train")
+    with pytest.raises(ProtocolError, match="expected one of test, validation, train, found 'valid'"):
+        open_suite_data("table1", split="valid")
+
+
+@pytest.mark.parametrize(("split", "opened"), [("test", None), ("train", "train")])
+def test_other_splits_are_opened_as_the_protocol_says(split, opened, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("bench.suite.open_dataset", lambda where, **options: seen.update(where=where, **options))
+    open_suite_data("table1", pairs=["clips=130", "seed=1"], split=split)
+    assert (seen["where"], seen["split"], seen["max_clips"], seen["seed"]) == ("sim-plants", opened, 130, 1)
