@@ -226,6 +226,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of this training; default: out/train/METHOD-RECIPE.")] = None,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead.")] = 0,
+    skip_unreadable: SkipOption = False,
 ) -> None:
     """Train a method, or go on from its newest checkpoint. Under torchrun: on all its processes."""
     from bench.train import make_fabric
@@ -236,7 +237,15 @@ def train(
         fabric = make_fabric(plan.loop.precision, device)
         first = fabric.global_rank == 0
         with progress_bar(f"train {plan.method}", "steps", first) as bar:
-            done = run(plan, folder, fabric=fabric, workers=workers, report=bar or line_a_minute(), data_progress=bar)
+            done = run(
+                plan,
+                folder,
+                fabric=fabric,
+                workers=workers,
+                skip_unreadable=skip_unreadable,
+                report=bar or line_a_minute(),
+                data_progress=bar,
+            )
         if first:
             values = ", ".join(f"{name} {value:.4g}" for name, value in done.values.items())
             typer.echo(f"{done.model}{': ' if values else ''}{values}")

@@ -115,7 +115,7 @@ def open_suite_data(
             "sets, and `bench data prepare folder` splits a folder of videos"
         )
     if split == "validation":
-        opened = open_validation_data(suite.protocol, where, progress)
+        opened = open_validation_data(suite.protocol, where, skip_unreadable=skip_unreadable, progress=progress)
     else:
         opened = open_protocol_data(
             suite.protocol,
@@ -160,7 +160,9 @@ def open_protocol_data(
     )
 
 
-def open_validation_data(protocol: Protocol, where: str, progress: Progress | None = None) -> DataSet:
+def open_validation_data(
+    protocol: Protocol, where: str, *, skip_unreadable: bool = False, progress: Progress | None = None
+) -> DataSet:
     """The clips that trainings hold out of the training split of `where`, of a protocol's size and length.
 
     Choices that are made on these leave the test clips unseen.
@@ -170,7 +172,7 @@ def open_validation_data(protocol: Protocol, where: str, progress: Progress | No
     """
     shared = ("size", "context", "horizon", "frame_rate", "seed")
     plan = DataPlan.model_validate({"dataset": where, **{name: getattr(protocol, name) for name in shared}})
-    held = open_training_data(plan, progress).validation
+    held = open_training_data(plan, progress, skip_unreadable=skip_unreadable).validation
     assert held is not None  # the plan's default holds some out
     return held
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from contextlib import nullcontext
@@ -26,6 +27,8 @@ from metrics.errors import TrainingError
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+log = logging.getLogger(__name__)
 
 FINAL = "model.safetensors"
 """The weights of the last step, in the folder of a training that is done."""
@@ -70,6 +73,7 @@ def train(
     data: TrainingData | None = None,
     fabric: Fabric | None = None,
     workers: int = 0,
+    skip_unreadable: bool = False,
     report: Report | None = None,
     data_progress: DataProgress | None = None,
 ) -> Trained:
@@ -83,6 +87,7 @@ def train(
         data: opened data; None: as the plan says.
         fabric: launched; None: made here.
         workers: processes that read ahead.
+        skip_unreadable: leave out files that cannot be used, and log which.
         report: called after every logged step.
         data_progress: called while data are prepared.
 
@@ -102,26 +107,27 @@ def train(
     _check_shares(plan, world)
     _check_graphs(plan, world, fabric.device)
     with alone(out) if world.first else nullcontext():
-        return _train(plan, out, training, data, fabric, world, workers, report, data_progress)
+        checkpoints = Checkpoints(out / "checkpoints", plan)
+        if world.first:
+            with writing(f"the plan in {out}"):
+                store_plan(plan, out)
+            checkpoints.tidy()
+        opened = data or _opened(plan, world, skip_unreadable, data_progress)
+        return _train(plan, out, training, opened, checkpoints, fabric, world, workers, report, data_progress)
 
 
 def _train(
     plan: Plan,
     out: Path,
     training: Training,
-    data: TrainingData | None,
+    opened: TrainingData,
+    checkpoints: Checkpoints,
     fabric: Fabric,
     world: World,
     workers: int,
     report: Report | None,
     data_progress: DataProgress | None,
 ) -> Trained:
-    checkpoints = Checkpoints(out / "checkpoints", plan)
-    if world.first:
-        with writing(f"the plan in {out}"):
-            store_plan(plan, out)
-        checkpoints.tidy()
-    opened = data or _opened(plan, world, data_progress)
     for network in training.networks.values():
         network.to(fabric.device)
     engine = FabricEngine(fabric, training.optimizers, plan.loop.steps, plan.loop.accumulate)
@@ -175,11 +181,13 @@ def _check_graphs(plan: Plan, world: World, device: torch.device) -> None:
         )
 
 
-def _opened(plan: Plan, world: World, progress: DataProgress | None) -> TrainingData:
+def _opened(plan: Plan, world: World, skip_unreadable: bool, progress: DataProgress | None) -> TrainingData:
     """The first process prepares the data, the others wait for it."""
     if not world.first:
         world.barrier()
-    opened = open_training_data(plan.data, progress)
+    opened = open_training_data(plan.data, progress, skip_unreadable=skip_unreadable)
     if world.first:
+        for name in opened.training.skipped:
+            log.warning("left out as unreadable: %s", name)
         world.barrier()
     return opened

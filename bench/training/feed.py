@@ -37,7 +37,9 @@ class TrainingData:
     validation: DataSet | None
 
 
-def open_training_data(plan: DataPlan, progress: Progress | None = None) -> TrainingData:
+def open_training_data(
+    plan: DataPlan, progress: Progress | None = None, *, skip_unreadable: bool = False
+) -> TrainingData:
     """Opens the training split of a plan's data set and holds the validation clips out of it.
 
     Sources are held out in an order drawn from their names, until there are enough clips; when that takes more clips
@@ -46,6 +48,11 @@ def open_training_data(plan: DataPlan, progress: Progress | None = None) -> Trai
     Where the test split is the later part of the same videos (Poking-Plants), a source held out would be one that is
     tested. There the last clips of each video are held out, from its end backwards and without overlap, a clip of each
     video in turn, and clips that share a frame with one of them, or come after it, are left out of both.
+
+    Args:
+        plan: the plan's data.
+        progress: called during preparation.
+        skip_unreadable: leave out files that cannot be used; `skipped` of either set lists them.
 
     Raises:
         DataError, RegistryError: the data cannot be opened.
@@ -60,6 +67,7 @@ def open_training_data(plan: DataPlan, progress: Progress | None = None) -> Trai
         clips_per_source=plan.clips_per_source,
         seed=plan.seed,
         split="train" if "train" in splits_of(plan.dataset) else None,
+        skip_unreadable=skip_unreadable,
         progress=progress,
     )
     if plan.validation_clips == 0:

@@ -169,6 +169,22 @@ def test_train_then_train_again_goes_on(bench, videos, tmp_path, monkeypatch, ca
     assert (status, err.startswith("error: --set 'loop.step=3'")) == (1, True)
 
 
+def test_a_training_leaves_out_what_cannot_be_read_only_when_told_to(bench, videos, tmp_path, monkeypatch, caplog):
+    from peers.tiny_training import TinyTraining
+
+    from methods.training import TRAININGS
+
+    monkeypatch.setitem(TRAININGS._loaded, "tiny", TinyTraining)
+    (videos / "broken.mp4").touch()
+    options = ["--data", videos, "--out", tmp_path / "out", "--device", "cpu", "--set", "data.flow=dis"]
+    options += ["--set", "loop.validate_every=0", "--set", "data.validation_clips=0", "--set", "loop.batch_size=2"]
+    status, _, err = bench("train", "tiny", *options)
+    assert (status, "or leave them out with --skip-unreadable." in err) == (1, True)
+    status, _, err = bench("train", "tiny", *options, "--skip-unreadable")
+    assert status == 0, err
+    assert "left out as unreadable: broken.mp4" in caplog.text
+
+
 def test_trainings_are_listed_with_their_recipes(bench, monkeypatch):
     from peers.tiny_training import TinyTraining
 

@@ -114,7 +114,7 @@ def test_a_folder_in_place_of_the_data_is_named_without_its_path(tmp_path, monke
 def test_validation_takes_the_clips_that_trainings_hold_out(monkeypatch):
     plans = []
 
-    def opened(plan, progress=None):
+    def opened(plan, progress, skip_unreadable):
         plans.append(plan)
         return TrainingData("learned from", "held out")
 
