@@ -94,10 +94,10 @@ def test_an_unknown_method_names_near_matches(bench, videos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "name"), [("methods", "copy-last-frame"), ("datasets", "humans-real-mini"), ("metrics", "fvd")]
+    ("command", "name"), [("methods", "copy-last-frame"), ("data list", "humans-real-mini"), ("metrics", "fvd")]
 )
 def test_lists_have_one_line_each(bench, command, name):
-    status, out, _ = bench(command)
+    status, out, _ = bench(*command.split())
     assert status == 0
     assert any(line.startswith(name) and len(line) > len(name) + 10 for line in out.splitlines())
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli
+from bench.commands import pictures
 from bench.data import wheel
 from bench.data.wheel import Wheel, extract
 from bench.poke_page.guard import is_loopback
@@ -66,7 +66,7 @@ def test_only_the_listed_modules_speak_to_a_network() -> None:
 
 
 def test_the_page_is_served_to_this_machine_unless_asked() -> None:
-    default = inspect.signature(cli.poke).parameters["host"].default
+    default = inspect.signature(pictures.poke).parameters["host"].default
     assert default == "127.0.0.1"
     assert is_loopback(default)
 
