@@ -24,7 +24,7 @@ from metrics.cache import user_path
 from metrics.errors import ProtocolError, RecordError
 from metrics.parsing import parse_toml
 
-SPLITS = ("test", "validation", "train")
+EVALUATION_SPLITS = ("test", "validation", "train")
 """What a suite can be evaluated on."""
 
 
@@ -101,8 +101,8 @@ def open_suite_data(
         ProtocolError, DataError, RegistryError: the suite, the data or a name is not valid, or data without a training
             split were asked for it.
     """
-    if split not in SPLITS:
-        raise ProtocolError(f"split: expected one of {', '.join(SPLITS)}, found {split!r}")
+    if split not in EVALUATION_SPLITS:
+        raise ProtocolError(f"split: expected one of {', '.join(EVALUATION_SPLITS)}, found {split!r}")
     suite, where = chosen_suite(name, data, methods, pairs)
     world = world or World()
     if not world.first:

@@ -13,12 +13,15 @@ from bench.commands.options import (
     SkipAsEvaluateOption,
     SkipOption,
     SuiteArgument,
-    listed,
     open_suite,
+    print_list,
 )
 from bench.progress import data_bar
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: what is there, and how to get the rest.")
+
+SizeOption = Annotated[int, typer.Option(min=16, help="Side of the frames, px.")]
+ClipsOption = Annotated[int, typer.Option(min=1, help="Number of clips.")]
 
 
 @app.command("list")
@@ -26,7 +29,7 @@ def list_() -> None:
     """List the data sets: present, or how to get them."""
     from bench.data.registry import DATASETS
 
-    listed({name: f"{DATASETS.summary(name)}; {DATASETS.get(name).status().detail}" for name in DATASETS})
+    print_list({name: f"{DATASETS.summary(name)}; {DATASETS.get(name).status().detail}" for name in DATASETS})
 
 
 @app.command("fetch")
@@ -59,7 +62,7 @@ def prepare(
 def show(
     name: Annotated[str, typer.Argument(help="A data set, or a folder of videos.")],
     out: Annotated[Path | None, typer.Option(help="The PNG file; default: out/NAME.png.")] = None,
-    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
+    size: SizeOption = 64,
     clips: Annotated[int, typer.Option(min=1, help="Number of clips, spread over the data set.")] = 8,
     skip_unreadable: SkipOption = False,
 ) -> None:
@@ -77,8 +80,8 @@ def show(
 @app.command("flow-error")
 def flow_error(
     name: Annotated[str, typer.Argument(help="A data set that carries exact flow.")] = "sim-plants",
-    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
-    clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 64,
+    size: SizeOption = 64,
+    clips: ClipsOption = 64,
     estimator: Annotated[list[str] | None, typer.Option(help="Estimators; default: all that need no weights.")] = None,
 ) -> None:
     """Measure the end-point error of the flow estimators against exact flow."""
@@ -94,8 +97,8 @@ def flow_error(
 @app.command("track-error")
 def track_error(
     name: Annotated[str, typer.Argument(help="A simulated set of natural motion.")] = "sim-plants",
-    size: Annotated[int, typer.Option(min=16, help="Side of the frames, px.")] = 64,
-    clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 64,
+    size: SizeOption = 64,
+    clips: ClipsOption = 64,
 ) -> None:
     """Measure how far followed points are from where they truly are at the last frame."""
     from bench.track_quality import track_error_table

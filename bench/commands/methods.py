@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import SkipOption, listed
+from bench.commands.options import DeviceOption, SkipOption, print_list
 from bench.progress import data_bar
 
 app = typer.Typer()
@@ -18,7 +18,7 @@ def check(
     size: Annotated[int | None, typer.Option(min=1, help="Side of the frames, px; default: 64 where admitted.")] = None,
     data: Annotated[str | None, typer.Option(help="For methods that know certain clips: a data set or folder.")] = None,
     skip_unreadable: SkipOption = False,
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Check that a method keeps to the contract, on small generated clips; exit 1 if an item failed."""
     from bench.check import run_check
@@ -42,7 +42,7 @@ def methods() -> None:
     """List the methods."""
     from methods.registry import METHODS
 
-    listed({name: METHODS.summary(name) for name in METHODS})
+    print_list({name: METHODS.summary(name) for name in METHODS})
 
 
 @app.command()
@@ -55,4 +55,4 @@ def metrics(
     if name is not None:
         typer.echo(METRICS.get(name).card.text())
         return
-    listed({name: METRICS.summary(name) for name in METRICS})
+    print_list({name: METRICS.summary(name) for name in METRICS})

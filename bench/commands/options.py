@@ -21,6 +21,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Protocol fie
 SkipOption = Annotated[bool, typer.Option(help="Leave out files that cannot be read, and list them.")]
 SkipAsEvaluateOption = Annotated[bool, typer.Option(help="As given to `bench evaluate`.")]
 SplitOption = Annotated[str, typer.Option(help='"test", "train", or "validation": what trainings hold out of "train".')]
+DeviceOption = Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')]
 MethodsOption = Annotated[list[str] | None, typer.Option("--method", help="Methods in place of the suite's.")]
 
 DEFAULT_STORE = Path("out/records")
@@ -53,7 +54,7 @@ def open_suite(
         )
 
 
-def listed(entries: dict[str, str]) -> None:
+def print_list(entries: dict[str, str]) -> None:
     """Prints a line for each name and its summary."""
     width = max(map(len, entries))
     for name, summary in entries.items():

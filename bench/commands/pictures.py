@@ -10,6 +10,7 @@ import typer
 from bench.commands.options import (
     DEFAULT_STORE,
     DataOption,
+    DeviceOption,
     MethodsOption,
     SetOption,
     SkipAsEvaluateOption,
@@ -106,7 +107,7 @@ def poke(
         "127.0.0.1"
     ),
     size: Annotated[int | None, typer.Option(min=16, help="Side of the frames, px; default: the methods'.")] = None,
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Serve a local page on which pictures are poked by hand and methods answer."""
     from bench.distributed import choose_device

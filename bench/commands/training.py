@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import SkipOption
+from bench.commands.options import DeviceOption, SkipOption
 from bench.progress import line_a_minute, progress_bar
 
 app = typer.Typer()
@@ -28,7 +28,7 @@ def train(
     ] = None,
     start: Annotated[Path | None, typer.Option(help="Weights file of the method to begin from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of this training; default: out/train/METHOD-RECIPE.")] = None,
-    device: Annotated[str | None, typer.Option(help='"cpu" or "cuda"; default: a GPU when there is one.')] = None,
+    device: DeviceOption = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead.")] = 0,
     skip_unreadable: SkipOption = False,
 ) -> None:
