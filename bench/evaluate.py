@@ -12,15 +12,15 @@ from contextlib import nullcontext
 
 import torch
 
-from bench.assemble import assemble
-from bench.compute import Progress, Run, compute
 from bench.data.interface import DataSet
 from bench.distributed import World
-from bench.flow import FlowSource
-from bench.prediction import AnyMethod, told_apart
+from bench.evaluation.assemble import assemble
+from bench.evaluation.compute import Progress, Run, compute
+from bench.evaluation.prediction import AnyMethod, told_apart
+from bench.evaluation.scoring import Scorer
+from bench.flow.source import FlowSource
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
-from bench.scoring import Scorer
 from bench.store import RunKey, Store
 from methods.interface import ChecksClips, MethodCard
 from metrics.errors import DataError, MethodError, RecordError

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.flow import FLOWS, flow_between
-from bench.flow_estimators import GreyPairFlow
+from bench.flow.estimators import GreyPairFlow
+from bench.flow.source import FLOWS, flow_between
 from metrics.threads import split_by_clip
 
 NEIGHBOURHOOD = 7

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bench.data.batch import sent
 from bench.data.interface import DataSet
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from bench.foreground import Mask, grabcut
 from methods.interface import Clip, Poke, clip_generator
 from metrics.cache import hash_of

@@ -20,9 +20,9 @@ from torch import Tensor
 from bench.data.augment import Augmentation
 from bench.distributed import World
 from bench.evaluate import evaluate
-from bench.flow import DEFAULT
+from bench.evaluation.prediction import predict
+from bench.flow.source import DEFAULT
 from bench.pokes import PokeRule
-from bench.prediction import predict
 from bench.protocol import Protocol
 from bench.store import Store
 from bench.train import make_fabric, train

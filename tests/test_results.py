@@ -7,12 +7,12 @@ import pytest
 
 from bench.checkpoint_card import load_card
 from bench.checkpoint_table import budgets_markdown
-from bench.prediction import told_apart
+from bench.evaluation.prediction import told_apart
 from bench.record import MethodFacts
 from bench.store import Store
 from bench.suite_file import load_suite, suite_names
 from bench.training.suite_plans import chosen_plans
-from bench.verify_results import Settings, verify_results
+from bench.verify.results import Settings, verify_results
 from methods.registry import build_method
 
 ROOT = Path(__file__).resolve().parents[1]

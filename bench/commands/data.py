@@ -86,7 +86,7 @@ def flow_error(
 ) -> None:
     """Measure the end-point error of the flow estimators against exact flow."""
     from bench.data.registry import open_dataset
-    from bench.flow_quality import flow_error_table
+    from bench.flow.quality import flow_error_table
 
     with data_bar() as bar:
         dataset = open_dataset(name, size=size, max_clips=clips, progress=bar)

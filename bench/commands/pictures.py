@@ -46,7 +46,7 @@ def heatmap(
 ) -> None:
     """Draw motion-correlation heatmaps: what follows when a place is pulled. Writes .png, .pdf and .npz."""
     from bench.distributed import choose_device
-    from bench.heatmap_run import run_heatmap
+    from bench.heatmap.run import run_heatmap
 
     with clip_bar("heatmap", True) as bar:
         lines = run_heatmap(
@@ -81,8 +81,8 @@ def heatmap_scores(
 ) -> None:
     """Measure how well heatmaps show the poked part, over scenes of the simulated world, beside true physics."""
     from bench.distributed import choose_device
-    from bench.heatmap import Settings
-    from bench.heatmap_scores import Study, markdown, score_methods, summary, write_scores
+    from bench.heatmap.maps import Settings
+    from bench.heatmap.scores import Study, markdown, score_methods, summary, write_scores
     from bench.output import check_writable
 
     check_writable(out.with_name(f"{out.name}.md"))

@@ -20,7 +20,7 @@ from bench.data.batch import ClipBatch, batch_of
 from bench.data.interface import DataSet, Progress
 from bench.data.reading import read_clip
 from bench.distributed import World
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from bench.foreign import of_worker
 from bench.pokes import PokeRule, clip_poke, joined
 from bench.tracks import TrackRule, tracks_of

@@ -1,8 +1,8 @@
 """Optical flow of prepared data, estimated ahead of time.
 
 Flow belongs to clips, not to videos: it leads from x0 to the last frame, so that its lag follows from the length, the
-context and the stride of a protocol. It is therefore kept where `bench.flow.FlowSource` looks for it, for one length
-and context, and not beside the frames. At 64 px a clip takes 33 kB.
+context and the stride of a protocol. It is therefore kept where `bench.flow.source.FlowSource` looks for it, for one
+length and context, and not beside the frames. At 64 px a clip takes 33 kB.
 
 The release stores flow for fixed lags, estimated at up to 1024 px and resized (FlowNet2); here it is estimated at the
 size of the frames, by the estimator that is named.
@@ -17,7 +17,7 @@ import torch
 from bench.data.interface import Progress
 from bench.data.manifest import SPLITS
 from bench.data.registry import open_dataset
-from bench.flow import DEFAULT, FlowSource
+from bench.flow.source import DEFAULT, FlowSource
 
 
 def prepare_flow(
@@ -36,7 +36,7 @@ def prepare_flow(
 
     Args:
         name_or_folder: a data set that was prepared, or a folder that was.
-        estimator: a name of `bench.flow.FLOWS`.
+        estimator: a name of `bench.flow.source.FLOWS`.
         size, length, context: of the protocol: side in px, frames in a clip, frames up to x0.
         device: where estimators that use a GPU work.
         progress: called with clips done, all clips of the split, and what is done.

@@ -9,7 +9,7 @@ Which clips there are, for a clip of L frames at stride s of a video whose part 
   (`bench.data.clips`). The release draws test clips at random from all of them, anew in each run.
 - A part too short for one clip: the release lets the clip begin before the part. Here it is an error, or the video is
   left out and listed (`skip_unreadable`).
-- Clips carry no flow; `bench.flow` estimates it, also ahead of time (`bench.data.prepared_flow`).
+- Clips carry no flow; `bench.flow.source` estimates it, also ahead of time (`bench.data.prepared_flow`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.data.clips import kept_clips
 from bench.data.interface import DataSet, Settings
-from bench.flow import DEFAULT, EXACT, FlowSource
+from bench.flow.source import DEFAULT, EXACT, FlowSource
 from bench.output import check_writable, output_path
 from bench.pokes import Draw, PokeRule, clip_poke
 from methods.interface import Clip

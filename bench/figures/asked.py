@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bench.data.interface import DataSet
 from bench.evaluate import check_fit
-from bench.flow import DEFAULT, FlowSource
+from bench.evaluation.prediction import AnyMethod, condition, predict
+from bench.flow.source import DEFAULT, FlowSource
 from bench.motion import MotionMeter
 from bench.pokes import on_object
-from bench.prediction import AnyMethod, condition, predict
 from bench.protocol import Protocol
 from methods.interface import Clip, Conditioning
 from metrics.errors import DataError

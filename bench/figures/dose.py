@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.evaluation.prediction import AnyMethod
 from bench.figures.asked import Asked
 from bench.figures.curves import BAND, columns
 from bench.figures.style import curve, finish, panels
-from bench.heatmap import LONGEST
-from bench.prediction import AnyMethod
+from bench.heatmap.maps import LONGEST
 from bench.statistics import mean_interval
 from methods.interface import AnswersExactly, Poke
 from metrics.control import flow_at, response_along

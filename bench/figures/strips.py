@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from bench.data.show import flow_colours, flow_scale
+from bench.evaluation.prediction import AnyMethod, told_apart
 from bench.figures.asked import Asked
 from bench.figures.style import TEXT, save
-from bench.heatmap import LONGEST
+from bench.heatmap.maps import LONGEST
 from bench.pokes import PokeRule, simulate_poke
-from bench.prediction import AnyMethod, told_apart
 from bench.store import slug
 from methods.interface import Poke, clip_generator
 

@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from bench.evaluate import check_fit
-from bench.flow import EXACT, FLOWS, FlowSource, flow_between
+from bench.evaluation.prediction import AnyMethod, condition, predict
+from bench.evaluation.response import ControlScorer
+from bench.evaluation.scoring import Scorer
+from bench.flow.source import EXACT, FLOWS, FlowSource, flow_between
 from bench.planning.costs import (
     CALL,
     CLIP,
@@ -32,11 +35,8 @@ from bench.planning.costs import (
 )
 from bench.planning.generated import GeneratedClips
 from bench.planning.storage import FEATURES
-from bench.prediction import AnyMethod, condition, predict
 from bench.protocol import Protocol
 from bench.record import Arrays
-from bench.response import ControlScorer
-from bench.scoring import Scorer
 from bench.store import RunKey, Store
 from methods.interface import Clip, Conditioning
 from metrics.base import SetMetric

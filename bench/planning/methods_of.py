@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from bench.evaluation.prediction import AnyMethod
 from bench.planning.costs import UNTRAINED
-from bench.prediction import AnyMethod
 from bench.protocol import Protocol
 from bench.suite_file import Suite, SuiteTraining
 from bench.training.plan import make_plan

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from bench.flow import CLIPS_PER_FILE
+from bench.flow.source import CLIPS_PER_FILE
 from bench.planning.calibration import Calibration
 from bench.planning.costs import (
     CALL,

@@ -12,10 +12,10 @@ import torch
 from safetensors.numpy import save
 
 from bench import provenance
-from bench.flow import EXACT
+from bench.evaluation.scoring import Scorer
+from bench.flow.source import EXACT
 from bench.protocol import Protocol
 from bench.record import ArrayFile, DataFacts, MethodFacts, Provenance, Record, SetResult
-from bench.scoring import Scorer
 from methods.interface import MethodCard
 from metrics.base import METRICS
 from metrics.control_metrics import Retrieval

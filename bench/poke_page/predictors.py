@@ -11,10 +11,10 @@ from typing import cast
 
 import torch
 
+from bench.evaluation.scoring import check_prediction
 from bench.pictures import common_size
 from bench.poke_page.answers import Answer
 from bench.poke_page.scenes import FRAME_RATE, Scene, check_poke
-from bench.scoring import check_prediction
 from methods.interface import ChecksClips, Conditioning, Method, MethodCard, Poke
 from methods.registry import build_method
 from metrics.errors import MethodError, PokeBenchError

@@ -10,7 +10,7 @@ import torch
 
 from bench.data.interface import DataSet, Progress
 from bench.evaluate import run_key
-from bench.prediction import AnyMethod
+from bench.evaluation.prediction import AnyMethod
 from bench.record import LoadedRecord
 from bench.report.choose import choose_clips, chosen_metrics
 from bench.report.films import ShownClip, film

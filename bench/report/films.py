@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from bench.data.interface import DataSet, Progress
-from bench.flow import FlowSource
-from bench.prediction import AnyMethod, condition, predict
+from bench.evaluation.prediction import AnyMethod, condition, predict
+from bench.evaluation.scoring import quantised
+from bench.flow.source import FlowSource
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.report.choose import Roles, clip_metrics
 from bench.report.media import Sheet, sheet
 from bench.report.numbers import number
-from bench.scoring import quantised
 from bench.tables import clip_values
 from metrics.base import METRICS, FrameMetric
 from metrics.errors import PokeBenchError

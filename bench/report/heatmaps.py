@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.heatmap_figure import Row, draw
-from bench.heatmap_file import read_heatmaps
+from bench.heatmap.figure import Row, draw
+from bench.heatmap.file import read_heatmaps
 from bench.report.media import data_uri
 from metrics.correlation import FORMS
 from metrics.errors import DataError, ReportError

@@ -16,7 +16,7 @@ from bench.data.prepared_set import PreparedDataSet
 from bench.data.registry import open_dataset, splits_of
 from bench.data.subset import Subset
 from bench.distributed import World
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from bench.pokes import DrawnPoke
 from bench.training.plan import DataPlan
 from methods.interface import clip_generator

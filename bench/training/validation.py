@@ -10,12 +10,12 @@ from torch import Tensor
 
 from bench.data.interface import DataSet
 from bench.data.show import draw_poke
-from bench.flow import FlowSource
+from bench.evaluation.prediction import condition, predict
+from bench.evaluation.scoring import Scorer, merge
+from bench.flow.source import FlowSource
 from bench.pokes import Draw
-from bench.prediction import condition, predict
 from bench.protocol import Protocol
 from bench.record import Arrays
-from bench.scoring import Scorer, merge
 from bench.training.plan import Plan
 from methods.interface import Conditioning, Method
 

@@ -10,8 +10,8 @@ import torch
 from conftest import Convolved, DriftingDiscs
 
 from bench.evaluate import check_fit, evaluate
+from bench.evaluation.scoring import quantised
 from bench.protocol import Protocol
-from bench.scoring import quantised
 from bench.store import Store
 from methods.interface import MethodCard
 from methods.registry import build_method
@@ -432,7 +432,7 @@ class Follows(Convolved):
 
 
 def test_pokes_are_those_of_the_rule_and_stay_in_the_record(tmp_path, discs, protocol):
-    from bench.flow import FlowSource
+    from bench.flow.source import FlowSource
     from bench.pokes import PokeRule, pokes_for
     from bench.tables import build_table
 

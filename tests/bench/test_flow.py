@@ -13,18 +13,17 @@ import torch
 from conftest import DriftingDiscs, smooth_texture
 from scipy.ndimage import map_coordinates
 
-from bench import flow as flow_module
 from bench.data.interface import Settings
 from bench.data.sim.dataset import SimDataSet
 from bench.data.sim.splits import SPLITS
-from bench.flow import FLOWS, FlowSource, context_of, flow_between
-from bench.flow_quality import (
+from bench.flow.quality import (
     endpoint_error,
     flow_error_table,
     forward_backward_residual,
     leaves_picture,
     warp_error,
 )
+from bench.flow.source import FLOWS, FlowSource, context_of, flow_between
 from methods.interface import Clip
 from metrics.errors import DataError, MethodError, RegistryError, WeightsError
 
@@ -117,7 +116,7 @@ def test_raft_runs_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     state = raft_small(weights=None).state_dict()
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: state)
-    monkeypatch.setattr("bench.flow_raft.SmallRAFTFlow.updates", 2)
+    monkeypatch.setattr("bench.flow.raft.SmallRAFTFlow.updates", 2)
     estimator = FLOWS.get("raft-small")("cpu")
     frames = torch.randint(0, 256, (2, 2, 3, 60, 66), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     whole = estimator.estimate(frames[:, 0], frames[:, 1])
@@ -226,7 +225,7 @@ class CountingDIS:
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Path:
     monkeypatch.setitem(FLOWS._loaded, "counting", CountingDIS)
-    monkeypatch.setattr(flow_module, "CLIPS_PER_FILE", 4)
+    monkeypatch.setattr("bench.flow.source.CLIPS_PER_FILE", 4)
     CountingDIS.pairs = 0
     return own_cache
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.heatmap import Settings, drawn_pokes, heatmaps, part_scores
-from bench.heatmap_figure import Row, draw, shown
-from bench.heatmap_file import read_heatmaps, write_heatmaps
+from bench.heatmap.figure import Row, draw, shown
+from bench.heatmap.file import read_heatmaps, write_heatmaps
+from bench.heatmap.maps import Settings, drawn_pokes, heatmaps, part_scores
 from methods.baselines import CopyLastFrame, backward_warp
 from methods.interface import Conditioning, ExactAnswer, MethodCard, Poke
 from metrics.correlation import FORMS, Form

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from bench.data.registry import open_dataset
-from bench.heatmap_places import places_of
-from bench.heatmap_run import run_heatmap
+from bench.heatmap.places import places_of
+from bench.heatmap.run import run_heatmap
 from methods.training import TRAININGS
 from methods.weights_file import save_weights
 from metrics.errors import DataError, MethodError

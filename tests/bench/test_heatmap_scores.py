@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import heatmap_scores
+import bench.heatmap.scores as module
 from bench.data.interface import ClipRef
 from bench.data.sim.splits import SPLITS, make_scene
-from bench.heatmap import Settings
-from bench.heatmap_scores import Study, markdown, score_methods, summary, write_scores
+from bench.heatmap.maps import Settings
+from bench.heatmap.scores import Study, markdown, score_methods, summary, write_scores
 from bench.statistics import mean_interval
 from methods.interface import Clip, Poke
 from metrics.errors import DataError, MethodError
@@ -51,7 +51,7 @@ class FewScenes:
 @pytest.fixture(scope="module", autouse=True)
 def few_scenes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heatmap_scores, "open_dataset", FewScenes)
+        patch.setattr(module, "open_dataset", FewScenes)
         yield
 
 

@@ -14,8 +14,8 @@ from conftest import DriftingDiscs
 from bench.data.export import export_context
 from bench.figures.run import make_figures
 from bench.figures.style import panels, save
-from bench.heatmap_file import write_heatmaps
-from bench.heatmap_scores import write_scores
+from bench.heatmap.file import write_heatmaps
+from bench.heatmap.scores import write_scores
 from bench.output import check_writable, output_path
 from bench.protocol import Protocol
 from bench.report.page import write_report

@@ -14,7 +14,7 @@ from bench import pictures
 from bench.data.folder import open_folder
 from bench.data.interface import DataSet, Settings
 from bench.data.registry import DATASETS, open_dataset
-from bench.heatmap_run import _picture
+from bench.heatmap.run import _picture
 from bench.pictures import CONTEXT, HORIZON
 from bench.poke_page.scenes import named_scenes
 from bench.suite_file import load_suite, suite_names

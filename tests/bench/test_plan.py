@@ -179,7 +179,7 @@ def cheap_features(monkeypatch: pytest.MonkeyPatch) -> None:
         return video.flatten(1)[:, :400].clone()
 
     monkeypatch.setattr(sys.modules["metrics.fvd"], "i3d_logits", pooled)
-    monkeypatch.setattr("bench.scoring.ReferenceCache", Unkept)
+    monkeypatch.setattr("bench.evaluation.scoring.ReferenceCache", Unkept)
 
 
 def bytes_in(folder: Path, pattern: str) -> int:

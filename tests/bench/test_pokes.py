@@ -10,7 +10,7 @@ import torch
 from conftest import DriftingDiscs, smooth_texture
 from pydantic import ValidationError
 
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from bench.foreground import grabcut
 from bench.pokes import DrawnPoke, PokeRule, candidates, draw_pokes, pokes_for, simulate_poke, still_targets
 from methods.interface import Clip, Poke

@@ -13,8 +13,8 @@ from conftest import DriftingDiscs
 from torch import Tensor
 
 from bench.evaluate import evaluate
+from bench.evaluation.reference_cache import ReferenceCache
 from bench.protocol import Protocol
-from bench.reference_cache import ReferenceCache
 from bench.store import Store
 from methods.baselines import ContextMean, CopyLastFrame
 from metrics.fvd import FVD

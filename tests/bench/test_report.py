@@ -18,8 +18,8 @@ from conftest import DriftingDiscs
 from PIL import Image
 from report_pages import HOSTILE, make_page, write_method
 
-from bench.heatmap import Heatmap
-from bench.heatmap_file import write_heatmaps
+from bench.heatmap.file import write_heatmaps
+from bench.heatmap.maps import Heatmap
 from bench.origin import record_folder
 from bench.record import LoadedRecord
 from bench.report.arrows import arrows

@@ -25,8 +25,8 @@ from bench.store import Store
 from bench.suite import write_table
 from bench.suite_file import Suite
 from bench.tables import build_table
-from bench.verify_cells import MOTION_TOLERANCE, TOLERANCE, _by_motion, _compared, largest_difference
-from bench.verify_results import Settings, verify_results
+from bench.verify.cells import MOTION_TOLERANCE, TOLERANCE, _by_motion, _compared, largest_difference
+from bench.verify.results import Settings, verify_results
 from methods.interface import MethodCard
 from methods.registry import METHODS, build_method
 from methods.weights_file import load_weights, save_weights
@@ -51,10 +51,10 @@ def source(dataset=DISCS, present=True):
 def patched(patch):
     """The discs are a registered data set with a suite, and features take no time."""
     patch.setattr(sys.modules["metrics.fvd"], "i3d_logits", fake_logits)  # the package names its function so too
-    patch.setattr("bench.scoring.ReferenceCache", Unkept)
+    patch.setattr("bench.evaluation.scoring.ReferenceCache", Unkept)
     patch.setitem(DATASETS._loaded, "discs", source())
-    patch.setattr("bench.verify_tables.suite_names", lambda: ["discs"])
-    patch.setattr("bench.verify_tables.load_suite", lambda name: SUITE)
+    patch.setattr("bench.verify.tables.suite_names", lambda: ["discs"])
+    patch.setattr("bench.verify.tables.load_suite", lambda name: SUITE)
 
 
 @pytest.fixture(autouse=True)
@@ -400,7 +400,7 @@ def test_of_two_rows_with_one_title_a_suite_has_that_of_its_own_weights(publishe
     store = Store(published / "records")
     [mine], [other] = (evaluate([Weighted(file)], DISCS, PROTOCOL, store) for file in files)
     suite = SUITE.model_copy(update={"methods": (f"tiny:checkpoint={files[0]}",)})
-    monkeypatch.setattr("bench.verify_tables.load_suite", lambda name: suite)
+    monkeypatch.setattr("bench.verify.tables.load_suite", lambda name: suite)
     write_table(build_table(suite.title, [mine]), published / "tables", "discs")
     assert not faults(published)  # though the other is newer
     write_table(build_table(suite.title, [other]), published / "tables", "discs")

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from bench.data.interface import DataSet
 from bench.data.registry import open_dataset
 from bench.evaluate import evaluate
-from bench.prediction import condition, predict
+from bench.evaluation.prediction import condition, predict
 from bench.protocol import Protocol
 from bench.record import LoadedRecord
 from bench.store import Store

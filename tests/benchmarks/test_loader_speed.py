@@ -14,7 +14,7 @@ from bench.data.interface import ClipRef, Settings
 from bench.data.loader import ClipLoader
 from bench.data.sim.dataset import SimDataSet
 from bench.data.sim.splits import SPLITS
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from methods.interface import Clip
 
 BATCH, WORKERS, SIDE = 32, 2, 64

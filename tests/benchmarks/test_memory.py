@@ -26,7 +26,7 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 import torch
-import bench.scoring
+import bench.evaluation.scoring
 from bench.evaluate import evaluate
 from bench.protocol import Protocol
 from bench.store import Store
@@ -43,7 +43,7 @@ def features(video, *, mode="exact", batch_size=8, seen=[]):
     return torch.nn.functional.avg_pool2d(video.flatten(0, 1), 8).reshape(len(video), -1) @ PROJECTION
 
 sys.modules["metrics.fvd"].i3d_logits = features  # `metrics.fvd` itself is the function of that name
-bench.scoring.ReferenceCache = Unkept
+bench.evaluation.scoring.ReferenceCache = Unkept
 protocol = Protocol(dataset="discs", size=64, metrics=tuple(sys.argv[3].split(",")))
 methods = [build_method("copy-last-frame"), build_method("noisy-truth")]
 records = evaluate(methods, DriftingDiscs(clips=int(sys.argv[2]), size=64), protocol, Store(Path(sys.argv[1])))

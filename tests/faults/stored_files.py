@@ -23,9 +23,9 @@ from bench.data.prepared import PreparedFrames, Source
 from bench.data.prepared_folder import open_prepared_folder, prepare_folder
 from bench.data.sim.shards import stored_shard, write_shard
 from bench.data.sim.splits import Split
-from bench.flow_store import read_flow, write_flow
-from bench.heatmap import Heatmap
-from bench.heatmap_file import read_heatmaps, write_heatmaps
+from bench.flow.store import read_flow, write_flow
+from bench.heatmap.file import read_heatmaps, write_heatmaps
+from bench.heatmap.maps import Heatmap
 from bench.store import RunKey, Store, load_record
 from bench.training.checkpoints import Checkpoints, Progress
 from bench.training.journal import Journal, read_journal

@@ -19,9 +19,9 @@ import torch
 from bench.checkpoint_card import load_card
 from bench.data.archives import unpack_tar
 from bench.data.zip_files import unpack_zip
-from bench.flow_raft import _raft_weights
-from bench.flow_store import read_flow
-from bench.heatmap_file import read_heatmaps
+from bench.flow.raft import _raft_weights
+from bench.flow.store import read_flow
+from bench.heatmap.file import read_heatmaps
 from bench.store import load_record
 from bench.training.plan import make_plan
 from methods.hao.official import read_official as read_hao

@@ -12,9 +12,9 @@ from conftest import Convolved, DriftingDiscs
 from faults.programs import protocol
 
 from bench.evaluate import evaluate, run_key
-from bench.memory import out_of_memory
+from bench.evaluation.memory import out_of_memory
+from bench.evaluation.scoring import Scorer
 from bench.record import LoadedRecord
-from bench.scoring import Scorer
 from bench.store import Store
 from metrics.errors import MethodError
 

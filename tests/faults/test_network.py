@@ -40,7 +40,7 @@ SPEAKS = {
     *("socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "websockets", "ftplib", "smtplib"),
     *("socketserver", "xmlrpc", "telnetlib", "paramiko", "fastapi", "uvicorn", "huggingface_hub", "gdown", "wget"),
 }
-DOWNLOADS = {"bench/flow_raft.py"}
+DOWNLOADS = {"bench/flow/raft.py"}
 """Modules that have another library download for them, with a checksum."""
 
 

@@ -27,7 +27,7 @@ from bench.data.archives import unpack_tar
 from bench.data.folder import open_folder
 from bench.data.interface import Settings
 from bench.data.zip_files import unpack_zip
-from bench.heatmap_file import read_heatmaps
+from bench.heatmap.file import read_heatmaps
 from bench.poke_page.scenes import uploaded_scene
 from methods.hao.official import network_state
 from methods.image_io import decode_image, read_image

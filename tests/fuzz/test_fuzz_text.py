@@ -18,7 +18,7 @@ from bench.data.folder import open_folder
 from bench.data.identity import ContentHashes
 from bench.data.interface import Settings
 from bench.data.manifest import read_manifest
-from bench.flow_store import read_flow
+from bench.flow.store import read_flow
 from bench.protocol import Protocol
 from bench.record import Record
 from bench.store import load_record

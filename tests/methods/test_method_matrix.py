@@ -11,7 +11,7 @@ import torch
 from peers.untrained import NARROWER, TRAINED, untrained_method
 
 from bench.check import data_source
-from bench.prediction import condition
+from bench.evaluation.prediction import condition
 from bench.protocol import Protocol
 from methods.conformance import check_method
 from methods.conformance.base import Result

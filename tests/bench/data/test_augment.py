@@ -103,7 +103,7 @@ def test_a_rigid_rotation_looks_the_same_when_the_picture_is_turned() -> None:
 
 def test_flow_still_links_the_frames_after_the_geometry() -> None:
     """x0(p) = xT(p + flow(p)) before, so also after, in the mirrored border too; not with the original behaviour."""
-    from bench.flow_quality import leaves_picture, warp_error
+    from bench.flow.quality import leaves_picture, warp_error
 
     size, angle = 64, 0.15
     axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2

@@ -16,7 +16,7 @@ from conftest import DriftingDiscs
 from bench.data.batch import batch_of
 from bench.data.loader import ClipLoader, epoch_seed
 from bench.distributed import World
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from bench.pokes import DrawnPoke, PokeRule, pokes_for
 from methods.interface import Clip, Poke
 from metrics.errors import DataError

@@ -14,7 +14,7 @@ from conftest import DriftingDiscs
 from PIL import Image
 
 from bench.data.show import GAP, LINE, TILE, contact_sheet, flow_colours, flow_scale, part_colours
-from bench.flow import FlowSource
+from bench.flow.source import FlowSource
 from bench.pokes import PokeRule
 from methods.interface import Clip, Poke
 from metrics.errors import DataError, OutputError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.figures.style import save
-from bench.heatmap import Heatmap
+from bench.heatmap.maps import Heatmap
 from metrics.correlation import Form
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.evaluation.reference_cache import ReferenceCache
 from bench.protocol import Protocol, Quantise
 from bench.record import Arrays, MetricFacts
-from bench.reference_cache import ReferenceCache
 from methods.interface import RANGE_SLACK
 from metrics.base import METRICS, FrameMetric, SetMetric
 from metrics.eight_bits import rounded, truncated

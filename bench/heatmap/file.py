@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.heatmap import Heatmap
+from bench.heatmap.maps import Heatmap
 from bench.output import output_path
 from metrics.array_files import read_npz
 from metrics.errors import DataError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.data.interface import DataSet, Progress
-from bench.flow import FLOWS, FlowSource, flow_between
+from bench.flow.source import FLOWS, FlowSource, flow_between
 from methods.baselines import backward_warp
 from metrics.errors import DataError
 

@@ -10,12 +10,12 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from bench.flow import FlowSource
+from bench.evaluation.memory import out_of_memory
+from bench.evaluation.scoring import check_prediction
+from bench.flow.source import FlowSource
 from bench.foreign import Reported, described
-from bench.memory import out_of_memory
 from bench.pokes import pokes_of, still_targets
 from bench.protocol import Protocol
-from bench.scoring import check_prediction
 from bench.text import weights_mark
 from bench.tracks import tracks_of
 from methods.interface import Clip, Conditioning, Method, TruthMethod
@@ -86,7 +86,7 @@ def predict(method: AnyMethod, conditioning: Conditioning, truth: Tensor, sample
 
     Raises:
         MethodError: the method raised an exception, or returned something that cannot be scored.
-        RuntimeError, MemoryError: memory ran out; see `bench.memory.out_of_memory`.
+        RuntimeError, MemoryError: memory ran out; see `bench.evaluation.memory.out_of_memory`.
     """
     count = samples if method.card.stochastic else 1
     with exact_float32(conditioning.context.device), Reported(partial(_raised, method, conditioning.clip_ids)):

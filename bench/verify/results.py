@@ -10,9 +10,9 @@ import torch
 
 from bench.checkpoint_card import card_faults
 from bench.data.interface import Progress
-from bench.verify_cells import CLIPS, TOLERANCE, recompute_cells
-from bench.verify_records import Fault, read_records, record_faults, set_metrics_recomputed
-from bench.verify_tables import table_faults
+from bench.verify.cells import CLIPS, TOLERANCE, recompute_cells
+from bench.verify.records import Fault, read_records, record_faults, set_metrics_recomputed
+from bench.verify.tables import table_faults
 from metrics.errors import RecordError
 
 

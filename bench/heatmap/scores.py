@@ -14,8 +14,8 @@ from torch import Tensor
 from bench import provenance
 from bench.data.registry import open_dataset
 from bench.data.sim.clips import CONTEXT, HORIZON
-from bench.heatmap import Heatmap, Settings, heatmaps, part_scores
-from bench.heatmap_places import places_of
+from bench.heatmap.maps import Heatmap, Settings, heatmaps, part_scores
+from bench.heatmap.places import places_of
 from bench.output import output_path
 from bench.statistics import LEVEL, mean_interval
 from methods.interface import AnswersExactly, Clip, Method

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from bench import provenance
-from bench.heatmap import Heatmap, Lengths, Settings, heatmaps, part_scores
-from bench.heatmap_figure import Row, draw
-from bench.heatmap_file import write_heatmaps
-from bench.heatmap_places import places_of
+from bench.evaluation.prediction import told_apart
+from bench.heatmap.figure import Row, draw
+from bench.heatmap.file import write_heatmaps
+from bench.heatmap.maps import Heatmap, Lengths, Settings, heatmaps, part_scores
+from bench.heatmap.places import places_of
 from bench.output import check_writable
 from bench.pictures import clip_and_x0, common_size, image_file, named_clip, resized
-from bench.prediction import told_apart
 from bench.store import slug
 from methods.image_io import read_image
 from methods.interface import AnswersExactly, Method, MethodCard

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.record import LoadedRecord
 from bench.suite_file import Suite, load_suite, suite_names
 from bench.tables import Table, build_table, told_title
-from bench.verify_records import Fault
+from bench.verify.records import Fault
 from methods.registry import build_method
 from metrics.errors import MethodError, PokeBenchError, ProtocolError
 

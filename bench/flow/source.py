@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.interface import DataSet, Progress
-from bench.flow_store import FORMAT_VERSION, read_flow, write_flow
+from bench.flow.store import FORMAT_VERSION, read_flow, write_flow
 from methods.interface import Clip
 from metrics.cache import cache_folder, hash_of
 from metrics.errors import DataError
@@ -78,12 +78,12 @@ def _fault(found: Any) -> str:
 FLOWS: Registry[Factory] = Registry("flow estimator", "pokebench.flows", _fault)
 """Factories of flow estimators by name."""
 
-FLOWS.register("dis", "bench.flow_estimators:DISFlow", "dense inverse search (OpenCV)")
-FLOWS.register("dis-tracked", "bench.flow_estimators:TrackedDISFlow", "the same, led through the frames between")
-FLOWS.register("farneback", "bench.flow_estimators:FarnebackFlow", "polynomial expansion (OpenCV)")
-FLOWS.register("tvl1", "bench.flow_estimators:TVL1Flow", "total variation, L1 data term (scikit-image), slow")
-FLOWS.register("raft", "bench.flow_raft:RAFTFlow", "RAFT (torchvision raft_large; weights needed)")
-FLOWS.register("raft-small", "bench.flow_raft:SmallRAFTFlow", "RAFT (torchvision raft_small; weights needed)")
+FLOWS.register("dis", "bench.flow.estimators:DISFlow", "dense inverse search (OpenCV)")
+FLOWS.register("dis-tracked", "bench.flow.estimators:TrackedDISFlow", "the same, led through the frames between")
+FLOWS.register("farneback", "bench.flow.estimators:FarnebackFlow", "polynomial expansion (OpenCV)")
+FLOWS.register("tvl1", "bench.flow.estimators:TVL1Flow", "total variation, L1 data term (scikit-image), slow")
+FLOWS.register("raft", "bench.flow.raft:RAFTFlow", "RAFT (torchvision raft_large; weights needed)")
+FLOWS.register("raft-small", "bench.flow.raft:SmallRAFTFlow", "RAFT (torchvision raft_small; weights needed)")
 
 
 def flow_between(estimator: FlowEstimator, frames: Tensor) -> Tensor:

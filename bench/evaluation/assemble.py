@@ -9,10 +9,10 @@ import torch
 
 from bench import provenance
 from bench.data.interface import DataSet
-from bench.prediction import AnyMethod
+from bench.evaluation.prediction import AnyMethod
+from bench.evaluation.response import ControlScorer
+from bench.evaluation.scoring import Scorer, merge
 from bench.record import Arrays, DataFacts, MethodFacts, Provenance, SetResult
-from bench.response import ControlScorer
-from bench.scoring import Scorer, merge
 from bench.store import RunKey, Store
 from metrics.errors import RecordError, VideoError
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.flow_estimators import check_frames, enlargement
+from bench.flow.estimators import check_frames, enlargement
 from metrics.cache import sha256_of, user_path
 from metrics.errors import WeightsError
 from metrics.weight_sources import FOLDER_VARIABLE
@@ -55,7 +55,7 @@ class RAFTFlow:
         return f"torchvision {torchvision.__version__}, torch {torch.__version__}, {self.device.type}"
 
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
-        """See `bench.flow.FlowEstimator`."""
+        """See `bench.flow.source.FlowEstimator`."""
         check_frames(self.name, first, second)
         pieces = zip(first.split(self.at_once), second.split(self.at_once), strict=True)
         return torch.cat([self._estimate(a, b) for a, b in pieces])

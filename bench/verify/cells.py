@@ -17,11 +17,11 @@ from bench.data.interface import Progress
 from bench.data.registry import DATASETS
 from bench.data.subset import Subset
 from bench.evaluate import evaluate
-from bench.prediction import AnyMethod
+from bench.evaluation.prediction import AnyMethod
 from bench.record import Arrays, LoadedRecord
 from bench.store import Store
 from bench.suite import open_protocol_data
-from bench.verify_records import current_version
+from bench.verify.records import current_version
 from methods.registry import METHODS, build_method
 from metrics.base import METRICS
 from metrics.errors import PokeBenchError

@@ -20,15 +20,15 @@ from bench import provenance
 from bench.data.interface import DataSet
 from bench.data.reading import read_clip
 from bench.distributed import World
-from bench.flow import FlowSource
+from bench.evaluation.memory import Pieces
+from bench.evaluation.prediction import AnyMethod, condition, predict
+from bench.evaluation.response import ControlScorer, Truth
+from bench.evaluation.scoring import Scorer, select
+from bench.flow.source import FlowSource
 from bench.foreign import Reported, described
 from bench.interrupts import interruptible
-from bench.memory import Pieces
-from bench.prediction import AnyMethod, condition, predict
 from bench.protocol import Protocol
 from bench.record import Arrays
-from bench.response import ControlScorer, Truth
-from bench.scoring import Scorer, select
 from bench.store import RunKey, Store
 from methods.interface import Clip, Conditioning
 from metrics.errors import MethodError
@@ -42,7 +42,7 @@ class Run:
     """What is computed, and how; see `bench.evaluate.evaluate`.
 
     Attributes:
-        methods: those without a record, by name; see `bench.prediction.told_apart`.
+        methods: those without a record, by name; see `bench.evaluation.prediction.told_apart`.
         keys: of the methods, by the same name.
         clip_ids: all, sorted.
     """

@@ -1,0 +1,1 @@
+"""Optical flow: estimators, a source that keeps what they find, and how good it is."""
