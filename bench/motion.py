@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.flow.estimators import GreyPairFlow
-from bench.flow.source import FLOWS, flow_between
+from bench.flow.registry import FLOWS, flow_between
 from metrics.threads import split_by_clip
 
 NEIGHBOURHOOD = 7

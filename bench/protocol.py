@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bench.flow.source import DEFAULT, EXACT, FLOWS
+from bench.flow.registry import DEFAULT, EXACT, FLOWS
 from bench.pokes import PokeRule
 from bench.tracks import TrackRule
 from metrics.base import METRICS

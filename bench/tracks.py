@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from bench.flow.source import DEFAULT, FLOWS, FlowEstimator
+from bench.flow.registry import DEFAULT, FLOWS, FlowEstimator
 from bench.pokes import PokeRule, foreground_mask
 from methods.interface import Clip, clip_generator
 from metrics.cache import hash_of

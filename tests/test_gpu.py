@@ -21,7 +21,7 @@ from bench.data.augment import Augmentation
 from bench.distributed import World
 from bench.evaluate import evaluate
 from bench.evaluation.prediction import predict
-from bench.flow.source import DEFAULT
+from bench.flow.registry import DEFAULT
 from bench.pokes import PokeRule
 from bench.protocol import Protocol
 from bench.store import Store

@@ -239,7 +239,7 @@ def verify(
     """Compare every sanity value, or every stored result, with what is found here; exit 1 if something is wrong."""
     from bench.distributed import choose_device
     from bench.verify.results import Settings, verify_results
-    from bench.verify.values import sanity_lines
+    from bench.verify.sanity import sanity_lines
 
     faults = 0
     with data_bar() as bar:

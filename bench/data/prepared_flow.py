@@ -17,7 +17,8 @@ import torch
 from bench.data.interface import Progress
 from bench.data.manifest import SPLITS
 from bench.data.registry import open_dataset
-from bench.flow.source import DEFAULT, FlowSource
+from bench.flow.registry import DEFAULT
+from bench.flow.source import FlowSource
 
 
 def prepare_flow(
@@ -36,7 +37,7 @@ def prepare_flow(
 
     Args:
         name_or_folder: a data set that was prepared, or a folder that was.
-        estimator: a name of `bench.flow.source.FLOWS`.
+        estimator: a name of `bench.flow.registry.FLOWS`.
         size, length, context: of the protocol: side in px, frames in a clip, frames up to x0.
         device: where estimators that use a GPU work.
         progress: called with clips done, all clips of the split, and what is done.

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bench.data.clips import kept_clips
 from bench.data.interface import DataSet, Settings
-from bench.flow.source import DEFAULT, EXACT, FlowSource
+from bench.flow.registry import DEFAULT, EXACT
+from bench.flow.source import FlowSource
 from bench.output import check_writable, output_path
 from bench.pokes import Draw, PokeRule, clip_poke
 from methods.interface import Clip

@@ -11,7 +11,8 @@ from torch import Tensor
 from bench.data.interface import DataSet
 from bench.evaluate import check_fit
 from bench.evaluation.prediction import AnyMethod, condition, predict
-from bench.flow.source import DEFAULT, FlowSource
+from bench.flow.registry import DEFAULT
+from bench.flow.source import FlowSource
 from bench.motion import MotionMeter
 from bench.pokes import on_object
 from bench.protocol import Protocol

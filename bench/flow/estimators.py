@@ -28,7 +28,7 @@ class GreyPairFlow(ABC):
     """An estimator that works on two grey frames at a time, on the CPU.
 
     Attributes:
-        name, version, settings, backend: see `bench.flow.source.FlowEstimator`.
+        name, version, settings, backend: see `bench.flow.registry.FlowEstimator`.
     """
 
     name: str
@@ -47,7 +47,7 @@ class GreyPairFlow(ABC):
         return f"{self.module} {importlib.import_module(self.module).__version__}"
 
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
-        """See `bench.flow.source.FlowEstimator`."""
+        """See `bench.flow.registry.FlowEstimator`."""
         check_frames(self.name, first, second)
         return torch.stack([self._through([a, b]) for a, b in zip(first, second, strict=True)])
 

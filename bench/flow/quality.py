@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.data.interface import DataSet, Progress
-from bench.flow.source import FLOWS, FlowSource, flow_between
+from bench.flow.registry import FLOWS, flow_between
+from bench.flow.source import FlowSource
 from methods.baselines import backward_warp
 from metrics.errors import DataError
 

@@ -55,7 +55,7 @@ class RAFTFlow:
         return f"torchvision {torchvision.__version__}, torch {torch.__version__}, {self.device.type}"
 
     def estimate(self, first: Tensor, second: Tensor) -> Tensor:
-        """See `bench.flow.source.FlowEstimator`."""
+        """See `bench.flow.registry.FlowEstimator`."""
         check_frames(self.name, first, second)
         pieces = zip(first.split(self.at_once), second.split(self.at_once), strict=True)
         return torch.cat([self._estimate(a, b) for a, b in pieces])

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from bench.flow.source import DEFAULT, FLOWS
+from bench.flow.registry import DEFAULT, FLOWS
 from methods.interface import (
     RANGE_SLACK,
     AnswersExactly,

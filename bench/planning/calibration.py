@@ -19,7 +19,8 @@ from bench.evaluate import check_fit
 from bench.evaluation.prediction import AnyMethod, condition, predict
 from bench.evaluation.response import ControlScorer
 from bench.evaluation.scoring import Scorer
-from bench.flow.source import EXACT, FLOWS, FlowSource, flow_between
+from bench.flow.registry import EXACT, FLOWS, flow_between
+from bench.flow.source import FlowSource
 from bench.planning.costs import (
     CALL,
     CLIP,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.flow.source import FLOWS
+from bench.flow.registry import FLOWS
 from bench.protocol import Protocol
 from metrics.base import METRICS
 from metrics.control_metrics import DOSES, ControlMetric

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from bench import provenance
 from bench.evaluation.scoring import Scorer
-from bench.flow.source import EXACT
+from bench.flow.registry import EXACT
 from bench.protocol import Protocol
 from bench.record import ArrayFile, DataFacts, MethodFacts, Provenance, Record, SetResult
 from methods.interface import MethodCard

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.data.augment import Augmentation
-from bench.flow.source import EXACT, FLOWS
+from bench.flow.registry import EXACT, FLOWS
 from bench.pokes import PokeRule
 from bench.text import faults
 from bench.tracks import TrackRule

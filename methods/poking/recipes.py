@@ -63,8 +63,7 @@ SMALL_WARP: dict[str, Any] = {**WARP, "motion_weight": 0.8, "poke_weight": 1.6, 
 Untrained, the decoder shows the still image whatever the states are: they need not begin by holding still."""
 
 SMALL_PLUS: dict[str, Any] = {**PLUS, **SMALL_WARP, "learning_rate": 4e-4}
-"""At the rate of the others some trainings ended with a poked point that follows its poke little, and one with the same
-blend in every frame (results/README.md)."""
+"""At the rate of the others, trainings with some seeds ended behind copying (results/README.md)."""
 
 ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "rnn-1": ({"predictor": "rnn", "rnn_cells": 1}, "one GRU cell at the bottleneck"),

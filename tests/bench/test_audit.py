@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from bench import cli
 from bench.audit import Entry, Published, audit, audit_text, judge, parse_published, run_audit
 from bench.audit_videos import read_videos
-from bench.verify.values import official_lpips
+from bench.verify.sanity import official_lpips
 from metrics.conventions import CONVENTIONS
 from metrics.errors import DataError, MethodError, RegistryError
 

@@ -23,7 +23,8 @@ from bench.flow.quality import (
     leaves_picture,
     warp_error,
 )
-from bench.flow.source import FLOWS, FlowSource, context_of, flow_between
+from bench.flow.registry import FLOWS, flow_between
+from bench.flow.source import FlowSource, context_of
 from methods.interface import Clip
 from metrics.errors import DataError, MethodError, RegistryError, WeightsError
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.flow.source import DEFAULT, FLOWS, FlowEstimator, flow_between
+from bench.flow.registry import DEFAULT, FLOWS, FlowEstimator, flow_between
 from bench.motion import MotionMeter, _read
 from bench.protocol import Protocol
 

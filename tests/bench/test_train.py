@@ -24,7 +24,7 @@ from bench.data.interface import ClipRef, DataSet
 from bench.data.loader import epoch_seed
 from bench.data.registry import prepare_dataset
 from bench.distributed import BARRIER_TIMEOUT
-from bench.flow.source import DEFAULT
+from bench.flow.registry import DEFAULT
 from bench.tracks import TrackRule, tracks_of
 from bench.train import make_fabric, train
 from bench.training.engine import Average

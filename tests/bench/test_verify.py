@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bench.verify.values import Check, all_checks, closed_form_pair, run_checks
+from bench.verify.sanity import Check, all_checks, closed_form_pair, run_checks
 
 QUICK = [check for check in all_checks(quick=True) if not check.name.startswith("FVD, black")]
 

@@ -20,7 +20,7 @@ from conftest import Convolved, DriftingDiscs
 from peers.tiny_training import TinyTraining
 
 from bench.evaluate import evaluate
-from bench.flow.source import DEFAULT
+from bench.flow.registry import DEFAULT
 from bench.protocol import Protocol
 from bench.store import Store
 from bench.train import make_fabric, train

@@ -27,7 +27,8 @@ from bench.data.prepare_videos import Recipe, resized
 from bench.data.prepared_flow import prepare_flow
 from bench.data.registry import open_dataset, prepare_dataset, splits_of
 from bench.data.zip_files import unpack_zip, zip_parts
-from bench.flow.source import FLOWS, FlowSource, flow_between
+from bench.flow.registry import FLOWS, flow_between
+from bench.flow.source import FlowSource
 from bench.protocol import Protocol
 from bench.suite import open_protocol_data, open_validation_data
 from bench.training.feed import open_training_data

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.flow.source import FLOWS, FlowSource, flow_between
+from bench.flow.registry import FLOWS, flow_between
+from bench.flow.source import FlowSource
 from bench.pokes import pokes_of
 from bench.train import train
 from bench.training.feed import open_training_data
