@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.precision import HALF
+
 Triple = tuple[int, int, int]
-HALF = (torch.bfloat16, torch.float16)
 
 
 def convolve3d(

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from methods.convolution import convolve_transformed, pays
+from methods.precision import full
 from methods.recompute import Recompute, light
 from methods.training import TrainingBatch
 from methods.weights_file import foreign_state
@@ -177,11 +178,14 @@ def distance(maps: Sequence[Tensor], targets: Sequence[Tensor], pixels: bool = T
         pixels: whether the normalised input counts as a map, as in the released program.
     """
     pairs = list(zip(maps, targets, strict=True))[0 if pixels else 1 :]
-    return torch.stack([mean_difference(full(found), full(wanted)) for found, wanted in pairs]).sum()
+    return torch.stack([mean_difference(found, wanted) for found, wanted in pairs]).sum()
 
 
 def mean_difference(found: Tensor, wanted: Tensor) -> Tensor:
-    """The mean absolute difference of two maps of one shape, a scalar: `functional.l1_loss` in fewer passes."""
+    """The mean absolute difference of two maps of one shape, a scalar: `functional.l1_loss` in fewer passes.
+
+    Maps of half precision stay as they are, each difference rounded once; their mean is taken in float32.
+    """
     return cast(Tensor, _MeanDifference.apply(found, wanted))
 
 
@@ -192,7 +196,7 @@ class _MeanDifference(torch.autograd.Function):
     def forward(ctx: Any, found: Tensor, wanted: Tensor) -> Tensor:
         difference = found - wanted
         ctx.save_for_backward(difference)
-        return difference.abs().mean()
+        return difference.abs().mean(dtype=torch.promote_types(difference.dtype, torch.float32))
 
     @staticmethod
     @once_differentiable
@@ -230,11 +234,6 @@ def lpips_distance(maps: Sequence[Tensor], targets: Sequence[Tensor], heads: Seq
 def _unit(x: Tensor) -> Tensor:
     x = full(x)
     return x / (x.square().sum(1, keepdim=True) + UNIT_FLOOR).sqrt()
-
-
-def full(x: Tensor) -> Tensor:
-    """`x` in float32 where it has half precision."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def perceptual_weights(net: Net) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from bench.training.graph import GraphedStep
 from bench.training.plan import DataPlan, make_plan
 from methods.conformance.clips import generated_clips, shown
 from methods.interface import Poke
+from methods.poking.layers import instance_norm
 from methods.registry import build_method
 from methods.training import TRAININGS, TrainingBatch
 
@@ -120,6 +121,17 @@ def test_a_first_step_has_the_losses_of_the_cpu(name: str) -> None:
         assert bool(half[key].isfinite()), key
     total = "loss" if "loss" in wanted else next(iter(wanted))
     assert float(half[total]) == pytest.approx(float(wanted[total]), rel=HALF)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_maps_with_channels_innermost_stay_so_where_they_are_normalised(dtype: torch.dtype) -> None:
+    x = torch.rand(2, 8, 16, 16, device=GPU).to(dtype, memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = instance_norm(x)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    wanted = torch.nn.functional.instance_norm(x.double(), eps=1e-5)
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 
 @pytest.mark.parametrize("name", TRAINED)

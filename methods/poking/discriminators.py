@@ -67,11 +67,12 @@ class SpectralConv3d(nn.Module):
 
     @torch.no_grad()
     def advance(self) -> None:
-        """One power iteration."""
+        """One power iteration, in full precision."""
         matrix = self.weight_orig.flatten(1)
-        v = F.normalize(matrix.mT @ self.get_buffer("weight_u"), dim=0, eps=TINY)
-        self.get_buffer("weight_v").copy_(v)
-        self.get_buffer("weight_u").copy_(F.normalize(matrix @ v, dim=0, eps=TINY))
+        with torch.autocast(matrix.device.type, enabled=False):
+            v = F.normalize(matrix.mT @ self.get_buffer("weight_u"), dim=0, eps=TINY)
+            self.get_buffer("weight_v").copy_(v)
+            self.get_buffer("weight_u").copy_(F.normalize(matrix @ v, dim=0, eps=TINY))
 
     def sigma(self) -> Tensor:
         """The estimate, a scalar, in full precision, with its graph."""

@@ -8,16 +8,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.convolution import convolve
+from methods.poking.layout_norm import EPSILON, layout_norm
+from methods.precision import HALF
 
-EPSILON = 1e-5
 Activation = Literal["elu", "relu", "none"]
 
 
 def instance_norm(x: Tensor) -> Tensor:
     """Instance normalisation without parameters, as one group of `group_norm` a channel.
 
-    The same numbers as `functional.instance_norm`; measured 4 to 8 times as fast forwards on the CPU.
+    The same numbers as `functional.instance_norm`; measured 4 to 8 times as fast forwards on the CPU. On a GPU maps of
+    half precision, or with channels innermost, stay so.
     """
+    if x.is_cuda and (x.dtype in HALF or not x.is_contiguous()):
+        return layout_norm(x)
     return F.group_norm(x, x.shape[1], eps=EPSILON)
 
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.perceptual import full, mean_difference
+from methods.perceptual import mean_difference
+from methods.precision import full
 
 MOVING = 0.5
 """Pixels that move by more than this many px count as moving."""
@@ -73,7 +74,7 @@ def gradient_penalty(scores: Tensor, real: Tensor) -> Tensor:
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Mean over maps of the mean absolute difference, a scalar."""
     pairs = zip(fake, real, strict=True)
-    return torch.stack([mean_difference(full(ours), full(theirs)) for ours, theirs in pairs]).mean()
+    return torch.stack([mean_difference(ours, theirs) for ours, theirs in pairs]).mean()
 
 
 def motion_error(found: Tensor, truth: Tensor, still: float = 1.0, moving: float = MOVING) -> Tensor:

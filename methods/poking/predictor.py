@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from methods.convolution import convolve, outputs, pays, transform_weight
 from methods.poking.config import NetworkConfig
 from methods.poking.recurrence import roll
+from methods.precision import full
 
 Convolve = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -106,7 +107,7 @@ class ConvGRUCell(nn.Module):
             _, *weights = self._weights()
             tiled = pays(state, weights[1].shape, len(drives))
             if weights[1].requires_grad and (tiled or state.is_cuda):
-                return roll(drives, state, weights[0], weights[1], tiled=tiled)
+                return roll(drives, full(state), weights[0], weights[1], tiled=tiled)
         if convolutions is None and step is not None:
             _, *weights = self._weights()
             for drive in drives:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from methods.precision import full
 from metrics.errors import MethodError
 
 EPSILON = 1e-5
@@ -21,8 +22,7 @@ def group_norm(x: Tensor, groups: int, weight: Tensor | None = None, bias: Tenso
 
     It can be differentiated twice, for x, through the gradient for x alone.
     """
-    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    return cast(Tensor, _Norm.apply(x.contiguous(), weight, bias, groups))
+    return cast(Tensor, _Norm.apply(full(x).contiguous(), weight, bias, groups))
 
 
 class Sizes(NamedTuple):

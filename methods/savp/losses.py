@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from methods.precision import full
+
 SCHEDULE = 300_000
 """Steps of the authors' training. All schedules are functions of the step on this scale: a shorter training passes
 through the same values in fewer steps."""
@@ -78,8 +80,7 @@ def feature_distance(made: list[Tensor], true: list[Tensor]) -> Tensor:
 
 
 def _unit(features: Tensor) -> Tensor:
-    if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()
+    features = full(features)
     # Squares are kept away from 0, where the root has no gradient; far below the 1e-10 that is added to the root.
     norm = features.square().sum(1, keepdim=True).clamp(min=1e-30).sqrt()
     return features / (norm + 1e-10)

@@ -155,3 +155,15 @@ def test_mean_difference_is_the_l1_loss() -> None:
     constant = first.detach()
     (alone,) = torch.autograd.grad(mean_difference(constant, second), second)
     assert torch.equal(alone.sign(), (second - constant).sign())
+
+
+def test_mean_difference_of_half_precision_is_a_mean_in_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(64, 64, 8, 8, generator=generator).bfloat16() for _ in range(2))
+    first.requires_grad_()
+    found, wanted = mean_difference(first, second), (first.double() - second.double()).abs().mean()
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)  # in bfloat16 it would be within 4e-3
+    ours, theirs = torch.autograd.grad(found, first)[0], torch.autograd.grad(wanted, first)[0]
+    assert ours.dtype == torch.bfloat16
+    assert torch.equal(ours, theirs.bfloat16())

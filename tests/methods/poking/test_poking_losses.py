@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -223,6 +224,12 @@ def test_spectral_norm_is_pytorchs() -> None:
     before = ours.get_buffer("weight_u").clone()
     ours(x)
     assert torch.equal(ours.get_buffer("weight_u"), before)
+    narrow = copy.deepcopy(ours).float()
+    for network in (ours, narrow):
+        with torch.autocast("cpu", torch.bfloat16):
+            network.advance()
+    torch.testing.assert_close(narrow.get_buffer("weight_u").double(), ours.get_buffer("weight_u"), rtol=0, atol=1e-6)
+    ours.load_state_dict(theirs.state_dict())
     ours(x).sum().backward()
     theirs.eval()(x).sum().backward()
     assert ours.weight_orig.grad is not None
