@@ -11,7 +11,16 @@ from peers.timing import KERNELS, REPORTED, Kernel
 from bench import provenance
 
 OUT = Path(__file__).resolve().parents[2] / "out" / "benchmarks"
-HEADS = ("what", "ratio to the peer", "by CPU time", "a second", "peer, a second", "share of peak", "threads")
+HEADS = (
+    "what",
+    "ratio to the peer",
+    "by CPU time",
+    "a second",
+    "peer, a second",
+    "share of peak",
+    "share of roofline",
+    "threads",
+)
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
@@ -22,7 +31,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
     for title, found in figures.items():
         ours = next((name for name in found if name.endswith("_per_second") and not name.startswith("peer_")), "")
         unit = ours.removesuffix("_per_second")
-        share = found.get("share_of_peak")
+        shares = (found.get("share_of_peak"), found.get("share_of_roofline"))
         rows.append(
             [
                 title,
@@ -30,13 +39,19 @@ def table(figures: dict[str, dict[str, float]]) -> str:
                 f"{found['cpu_ratio']:.2f}" if "cpu_ratio" in found else "",
                 f"{found[ours]:.4g} {unit}" if ours else "",
                 f"{found[f'peer_{ours}']:.4g} {unit}" if ours else "",
-                "" if share is None else f"{share:.0%}",
+                *("" if share is None else f"{share:.0%}" for share in shares),
                 f"{found['threads']:.0f}",
             ]
         )
-    return str(tabulate(rows, headers=HEADS, tablefmt="github", disable_numparse=True))
+    shown = [place for place in range(len(HEADS)) if any(row[place] for row in rows)]
+    rows = [[row[place] for place in shown] for row in rows]
+    return str(tabulate(rows, [HEADS[place] for place in shown], "github", disable_numparse=True))
 
 
+ROOFLINE = [
+    "Share of roofline: the least time that our operations take one after another, each by its arithmetic at that peak",
+    "or by the memory that it moves at the measured bandwidth of a copy, as a share of our time.",
+]
 LONGEST, NAME = 12, 90
 """Kernels of a program that are listed, and letters of their names."""
 
@@ -80,6 +95,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "line names another). It exceeds 100% where our form does less arithmetic for the same values (LPIPS: features",
         "of a reference once, not with each prediction; I3D: Winograd products), and where convolutions are faster",
         "than that product: on an AMD EPYC, oneDNN's do twice as many operations a second as PyTorch's matrix product.",
+        *(ROOFLINE if any("share_of_roofline" in found for found in REPORTED.values()) else ()),
         "",
         f"`make benchmark`, commit {facts['commit']}, {facts['finished']}.",
         ", ".join(f"{name} {value}" for name, value in facts["hardware"].items()) + ".",

@@ -8,6 +8,8 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
+from peers.roofline import least_seconds
+from peers.roofline import operations as calls
 
 
 class Kernel(NamedTuple):
@@ -53,6 +55,7 @@ def report(
     work: Callable[[], object] | None = None,
     device: str = "cpu",
     type: torch.dtype = torch.float32,
+    ours_again: Callable[[], object] | None = None,
 ) -> dict[str, float]:
     """Prints, keeps in REPORTED and returns what one turn of "ours" and "peer" took for `count` units, and the ratios.
 
@@ -60,6 +63,8 @@ def report(
         work: a program in its plain form, such as the peer: the arithmetic of its convolutions and matrix products,
             over our time, is given as a share of the peak. It can exceed 1: the page written says why.
         type: of the numbers that "ours" multiplies, for the peak.
+        ours_again: "ours": the least time that its operations take at the measured peak and bandwidth is given as a
+            share of its time (`peers/roofline.py`).
     """
     ours, peer = times["ours"], times["peer"]
     figures = {
@@ -71,6 +76,9 @@ def report(
     }
     if work is not None:
         figures["share_of_peak"] = operations(work) / ours.wall / peak(device, torch.get_num_threads(), type)
+    if ours_again is not None:
+        rates = peak(device, torch.get_num_threads(), type), bandwidth(device)
+        figures["share_of_roofline"] = least_seconds(calls(ours_again), *rates) / ours.wall
     return reported(title, figures)
 
 
@@ -118,14 +126,24 @@ def peak(device: str, threads: int, type: torch.dtype = torch.float32) -> float:
     """
     side = 2048 if device == "cpu" else 8192
     left, right = (torch.rand(side, side, device=device, dtype=type) for _ in range(2))
-    left @ right  # kernels are chosen
-    if device != "cpu":
-        torch.cuda.synchronize()
+    return 2 * side**3 / best_seconds(lambda: left @ right, device)
+
+
+@cache
+def bandwidth(device: str) -> float:
+    """Measured, bytes a second: a copy of 1 GiB, read and written, the best of ten."""
+    source = torch.ones(2**28, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() * source.element_size() / best_seconds(lambda: target.copy_(source), device)
+
+
+def best_seconds(call: Callable[[], object], device: str) -> float:
+    """The best of ten, after one in which kernels are chosen."""
     best = float("inf")
-    for _ in range(10):
+    for turn in range(11):
         started = time.perf_counter()
-        left @ right
+        call()
         if device != "cpu":
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - started)
-    return 2 * side**3 / best
+        best = min(best, time.perf_counter() - started) if turn else best
+    return best
