@@ -32,7 +32,10 @@ from bench.training.graph import GraphedStep
 from bench.training.plan import DataPlan, make_plan
 from methods.conformance.clips import generated_clips, shown
 from methods.interface import Poke
+from methods.poking.adapter import Poking
+from methods.poking.config import PokingConfig
 from methods.poking.layers import instance_norm
+from methods.poking.network import PokingNetwork
 from methods.registry import build_method
 from methods.training import TRAININGS, TrainingBatch
 
@@ -109,6 +112,19 @@ def test_predictions_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
         found.append(predict(method, given.conditioning.to(device), given.truth.to(device), 2, 0).cpu())
     assert found[0].std() > 0
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=PIXELS)
+
+
+def test_many_pokes_in_half_precision_are_near_those_in_full() -> None:
+    config = PokingConfig()
+    method = Poking.sharing(PokingNetwork(config), config)
+    method.prepare(GPU)
+    x0 = torch.rand(3, config.size, config.size, generator=torch.Generator().manual_seed(0)).to(GPU)
+    pokes = Poke(torch.full((20, 2), 30.0, device=GPU), torch.linspace(-8, 8, 40, device=GPU).view(20, 2))
+    wanted = method.rollout_pokes(x0, pokes, HORIZON, frames=[HORIZON])
+    with torch.autocast("cuda", torch.float16):
+        found = method.rollout_pokes(x0, pokes, HORIZON, frames=[HORIZON])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-2)
 
 
 @pytest.mark.usefixtures("full_float32")

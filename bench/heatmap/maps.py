@@ -59,6 +59,7 @@ class Settings:
         shared_scale: one reference variance for all places of an image, so that their maps can be compared.
         batch: pokes predicted at once.
         seed: of the pokes.
+        half: predict in half precision, float16 on a GPU and bfloat16 on a CPU; else in full float32.
     """
 
     pokes: int = 100
@@ -69,6 +70,7 @@ class Settings:
     shared_scale: bool = False
     batch: int = 50
     seed: int = 0
+    half: bool = False
 
     def __post_init__(self) -> None:
         if self.pokes < 2 or self.horizon < 1 or self.batch < 1:
@@ -231,9 +233,10 @@ def _conditioning(
 def _last_frames(
     method: Method, image: Tensor, place: tuple[float, float], displacement: Tensor, settings: Settings, clip_id: str
 ) -> Tensor:
-    """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]; in full float32, as in an evaluation."""
-    horizon, size = settings.horizon, tuple(image.shape)
-    with exact_float32(image.device):
+    """The last predicted frame of each poke, float `[K, 3, H, W]` in [0, 1]."""
+    horizon, size, kind = settings.horizon, tuple(image.shape), image.device.type
+    half = torch.float16 if kind == "cuda" else torch.bfloat16
+    with exact_float32(image.device), torch.autocast(kind, half, enabled=settings.half):
         if isinstance(method, AnswersManyPokes):
             said, count = _said(method, place, "rollout_pokes"), len(displacement)
             poke = Poke(image.new_tensor(place).expand(count, 2), displacement.to(image))

@@ -65,6 +65,7 @@ def run_heatmap(
     lengths: str,
     longest: float | None,
     shared_scale: bool,
+    half: bool,
     insets: bool,
     device: torch.device,
     progress: Progress | None = None,
@@ -103,7 +104,9 @@ def run_heatmap(
         raise DataError("heatmap: --at belongs to an image; give one, or leave --at out")
     check_writable(out.with_name(f"{out.name}.png"))
     at = [_place(text) for text in places]
-    settings = Settings(pokes=pokes, lengths=cast(Lengths, lengths), longest=longest, shared_scale=shared_scale)
+    settings = Settings(
+        pokes=pokes, lengths=cast(Lengths, lengths), longest=longest, shared_scale=shared_scale, half=half
+    )
     built = [cast(Method, build_method(spec)) for spec in methods]
     built.sort(key=lambda method: not isinstance(method, AnswersExactly))
     named = told_apart(built)
@@ -150,6 +153,7 @@ def _facts(method: Method, picture: Picture, settings: Settings) -> dict[str, ob
         "longest": settings.longest,
         "flow": "exact" if isinstance(method, AnswersExactly) else settings.tracker,
         "seed": settings.seed,
+        "half": settings.half and not isinstance(method, AnswersExactly),
         "commit": provenance.commit(),
     }
 
