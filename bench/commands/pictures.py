@@ -41,9 +41,7 @@ def heatmap(
     lengths: Annotated[str, typer.Option(help="random, or fixed.")] = "random",
     longest: Annotated[float | None, typer.Option(help="Longest poke, px; default: a fifth of the side.")] = None,
     shared_scale: Annotated[bool, typer.Option(help="One scale for all places.")] = False,
-    half: Annotated[
-        bool, typer.Option(help="Predict in half precision, faster on a GPU.")
-    ] = False,
+    half: Annotated[bool, typer.Option(help="Predict in half precision, faster on a GPU.")] = False,
     insets: Annotated[bool, typer.Option(help="Enlarge what is around each place.")] = False,
     device: Annotated[str | None, typer.Option(help='"cpu" or "cuda".')] = None,
 ) -> None:
