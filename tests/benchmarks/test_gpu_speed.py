@@ -102,7 +102,7 @@ def test_lpips() -> None:
         times = interleaved({"ours": waiting(ours), "peer": waiting(peer)}, ROUNDS)
     pairs = PREDICTIONS * LPIPS_CLIPS * FRAMES
     title = f"LPIPS (alex), 64 px, {PREDICTIONS} predictions a reference, {DEVICE}"
-    figures = report(title, times, pairs, "pairs", peer, DEVICE, ours_again=ours)
+    figures = report(title, times, pairs, "pairs", peer, DEVICE, program=ours)
     profiled(title, ours)
     assert figures["share_of_peak"] >= LPIPS_SHARE
     assert figures["ratio"] >= LPIPS_RATIO

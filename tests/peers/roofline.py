@@ -41,6 +41,11 @@ def operations(program: Callable[[], object], fused: Collection[str] = ()) -> li
     return calls.found
 
 
+def flops(found: Iterable[Operation]) -> float:
+    """Floating-point operations of all calls, forward and backward."""
+    return sum(one.flops for one in found)
+
+
 def least_seconds(found: Iterable[Operation], peak: float, bandwidth: float) -> float:
     """Of operations one after another, none of which keeps anything on the chip for the next.
 

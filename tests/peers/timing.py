@@ -8,8 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from peers.roofline import least_seconds
-from peers.roofline import operations as calls
+from peers.roofline import flops, least_seconds, operations
 
 
 class Kernel(NamedTuple):
@@ -55,7 +54,7 @@ def report(
     work: Callable[[], object] | None = None,
     device: str = "cpu",
     type: torch.dtype = torch.float32,
-    ours_again: Callable[[], object] | None = None,
+    program: Callable[[], object] | None = None,
 ) -> dict[str, float]:
     """Prints, keeps in REPORTED and returns what one turn of "ours" and "peer" took for `count` units, and the ratios.
 
@@ -63,8 +62,8 @@ def report(
         work: a program in its plain form, such as the peer: the arithmetic of its convolutions and matrix products,
             over our time, is given as a share of the peak. It can exceed 1: the page written says why.
         type: of the numbers that "ours" multiplies, for the peak.
-        ours_again: "ours": the least time that its operations take at the measured peak and bandwidth is given as a
-            share of its time (`peers/roofline.py`).
+        program: "ours": the least time that its operations take at the measured peak and bandwidth is given as a share
+            of its time (`peers/roofline.py`).
     """
     ours, peer = times["ours"], times["peer"]
     figures = {
@@ -75,10 +74,10 @@ def report(
         "threads": torch.get_num_threads(),
     }
     if work is not None:
-        figures["share_of_peak"] = operations(work) / ours.wall / peak(device, torch.get_num_threads(), type)
-    if ours_again is not None:
+        figures["share_of_peak"] = flops(operations(work)) / ours.wall / peak(device, torch.get_num_threads(), type)
+    if program is not None:
         rates = peak(device, torch.get_num_threads(), type), bandwidth(device)
-        figures["share_of_roofline"] = least_seconds(calls(ours_again), *rates) / ours.wall
+        figures["share_of_roofline"] = least_seconds(operations(program), *rates) / ours.wall
     return reported(title, figures)
 
 
@@ -104,15 +103,6 @@ def profiled(title: str, program: Callable[[], object]) -> None:
             spent.setdefault(event.name, []).append(event.time_range.elapsed_us() / 1e3)
     rows = [Kernel(name, len(times), sum(times)) for name, times in spent.items()]
     KERNELS[title] = sorted(rows, key=lambda row: -row.milliseconds)
-
-
-def operations(work: Callable[[], object]) -> float:
-    """Floating-point operations of the convolutions and matrix products of a program, forward and backward."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops())
 
 
 @cache
